@@ -1,0 +1,1 @@
+"""Bytes in, decisions out: pure, standard library only; time and randomness are arguments."""

@@ -1,0 +1,457 @@
+"""The values that cross a module border, in the order in which they are made.
+
+Times are integer milliseconds. ``mono_ms`` (monotonic) serves every duration, ``wall_ms`` (UTC, since 1970) serves messages and
+calendars. RSSI and power are dBm. Absent is ``None``. What is made once per advertisement is a plain slotted class, because a
+frozen one costs four times as much; what is made once per event is frozen.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, IntFlag
+from typing import Literal, NamedTuple
+
+# ---- time ---------------------------------------------------------------------------------------------------------------------
+
+
+class Instant(NamedTuple):
+    """One moment on both clocks, stamped once at the edge."""
+
+    mono_ms: int
+    wall_ms: int
+
+    def plus(self, duration_ms: int) -> "Instant":
+        """The moment ``duration_ms`` later."""
+        return Instant(self.mono_ms + duration_ms, self.wall_ms + duration_ms)
+
+
+class ClockQuality(Enum):
+    """Whether the wall clock can be believed."""
+
+    SYNCHRONISED = "synchronised"
+    HOLDOVER = "holdover"
+    """Was synchronised; may have drifted by less than the token's skew: resolve, but no time-limited promotions."""
+    UNSYNCHRONISED = "unsynchronised"
+    """Nothing is resolved and nothing about phones is kept."""
+
+
+# ---- frames -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ShopperToken:
+    """The shopper app's rotating token as it was on the air (shopper token, version 1)."""
+
+    form: Literal["U", "S", "M"]
+    token: bytes
+    """16 bytes, big-endian order (already reversed for form U)."""
+    tx_power_dbm: int | None
+    """Power at 1 m, forms S and M only."""
+
+
+@dataclass(slots=True)
+class IBeacon:
+    """Apple's proximity beacon."""
+
+    uuid: bytes
+    major: int
+    minor: int
+    measured_power_dbm: int
+    """RSSI at 1 m."""
+
+
+Frame = ShopperToken | IBeacon
+
+
+@dataclass(slots=True)
+class Reject:
+    """Bytes that claim a format and break it: counted, never used."""
+
+    format: str
+    kind: Literal["length", "integrity", "sanity"]
+
+
+# ---- the shop -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A named area of the shop."""
+
+    name: str
+    title: str = ""
+    tags: frozenset[str] = frozenset()
+    neighbours: frozenset[str] | None = None
+    """Names of the zones next to it; ``None`` = not known."""
+    sensitive: bool = False
+    enter_dbm: float = -88.0
+    """An anchor of the zone weaker than this speaks for being outside."""
+    exit_delay_ms: int = 120_000
+    """Silence for this long ends the stay; phones fall silent for up to two minutes without leaving."""
+    dwell_ms: tuple[int, ...] = (60_000,)
+    """A stay that lasts this long is announced as dwelled, once per threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Any radio at a known place: a receiver of ours, or a fixed beacon that the app reports as its hint."""
+
+    name: str
+    kind: Literal["receiver", "beacon"]
+    zone: str | None
+    """The zone it stands in; a receiver may stand in none and only cover some."""
+    covers: frozenset[str] = frozenset()
+    """Zones from which a receiver hears phones (a hint is believed only there or next door)."""
+    uuid: bytes | None = None
+    major: int | None = None
+    minor: int | None = None
+    """iBeacon key of a fixed beacon; ``minor`` is the short id of the token's hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """Zones and anchors of one store, checked: every zone an anchor names exists."""
+
+    zones: dict[str, Zone]
+    anchors: dict[str, Anchor]
+
+    def beacon_by_short_id(self, short_id: int) -> Anchor | None:
+        """The registered fixed beacon with this iBeacon minor."""
+        return next((a for a in self.anchors.values() if a.kind == "beacon" and a.minor == short_id), None)
+
+
+# ---- shoppers -----------------------------------------------------------------------------------------------------------------
+
+
+class Consent(IntFlag):
+    """The app owner's consent, as roster bits and token flags carry it (bits 0 and 1 of both)."""
+
+    NONE = 0
+    OFFERS = 1
+    ANALYTICS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RosterEntry:
+    """One shopper of one store and day: 25 bytes on the wire."""
+
+    rid: bytes
+    """8 bytes, the day's pseudonym; its hexadecimal form is the shopper's name everywhere else."""
+    day_key: bytes
+    """16 bytes, DK."""
+    consent: Consent
+
+
+@dataclass(slots=True)
+class Hint:
+    """The fixed beacon that the app heard strongest, from a token whose tag is good."""
+
+    short_id: int
+    rssi_dbm: float
+    minute_age: int
+    """Whole minutes since the app refreshed it."""
+
+
+@dataclass(slots=True)
+class Recognised:
+    """A token resolved: a shopper of the roster with effective consent (never ``NONE``)."""
+
+    shopper: str
+    consent: Consent
+    hint: Hint | None
+
+
+@dataclass(slots=True)
+class Sighting:
+    """Shopper heard at or by an anchor."""
+
+    shopper: str
+    anchor: str
+    rssi_dbm: float
+    at: Instant
+    source: Literal["receiver", "hint", "report"]
+
+
+# ---- where --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorLevel:
+    """How strongly one anchor spoke for a belief."""
+
+    anchor: str
+    level_dbm: float
+    source: Literal["receiver", "hint", "report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """Probability per zone for one shopper at one moment; with ``outside`` it sums to 1."""
+
+    shopper: str
+    at: Instant
+    zones: dict[str, float]
+    outside: float
+    heard_at: Instant
+    """The newest sighting that went into it."""
+    anchors: tuple[AnchorLevel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why presence decided what it decided."""
+
+    belief: float
+    """Probability of the zone when it was announced."""
+    runner_up: str | None
+    margin: float
+    """Natural logarithm of the zone's probability over the runner-up's."""
+    anchors: tuple[AnchorLevel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VisitStarted:
+    """The first entry of a visit."""
+
+    shopper: str
+    visit: str
+    at: Instant
+    consent: Consent
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The shopper is in the zone now."""
+
+    shopper: str
+    visit: str
+    zone: str
+    at: Instant
+    consent: Consent
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Dwelled:
+    """The shopper has been in the zone for ``dwell_ms``."""
+
+    shopper: str
+    visit: str
+    zone: str
+    at: Instant
+    consent: Consent
+    entered_at: Instant
+    dwell_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The shopper left the zone; ``left_at`` is when it was last believed there, ``at`` when that became certain."""
+
+    shopper: str
+    visit: str
+    zone: str
+    at: Instant
+    consent: Consent
+    entered_at: Instant
+    left_at: Instant
+    reason: Literal["moved", "silence", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class VisitEnded:
+    """No zone for the length of the visit gap."""
+
+    shopper: str
+    visit: str
+    at: Instant
+    consent: Consent
+    started_at: Instant
+    ended_at: Instant
+    zones: int
+
+
+PresenceEvent = VisitStarted | Entered | Dwelled | Exited | VisitEnded
+
+
+# ---- offers -------------------------------------------------------------------------------------------------------------------
+
+PromotionKind = Literal["offer", "info", "coupon", "pickup", "reminder", "service", "survey"]
+PUSH_KINDS: frozenset[str] = frozenset({"offer", "coupon", "reminder", "survey"})
+"""Kinds that spend the visit's one push; ``pickup`` and ``service`` push without it, ``info`` is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """A part of certain weekdays in the store's time zone; ``end_minute`` ≤ ``start_minute`` runs past midnight."""
+
+    weekdays: frozenset[int]
+    """0 = Monday … 6 = Sunday: the day on which the window starts."""
+    start_minute: int
+    """Minutes after local midnight, 0 … 1439."""
+    end_minute: int
+    """Exclusive, 0 … 1440."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The retailer's rule, compiled from the catalogue."""
+
+    promotion_id: str
+    kind: PromotionKind
+    zones: frozenset[str]
+    tags: frozenset[str]
+    trigger: Literal["enter", "dwell"] = "enter"
+    dwell_ms: int = 0
+    priority: int = 0
+    """Higher wins; equal priorities are settled by ``promotion_id``."""
+    effective_from_ms: int | None = None
+    effective_until_ms: int | None = None
+    """Exclusive; wall milliseconds."""
+    windows: tuple[TimeWindow, ...] = ()
+    """Empty = always."""
+    daily_cap: int = 1
+    """Offers of this promotion to one shopper on one day."""
+    cool_down_ms: int = 0
+    cool_down_group: str = ""
+    """Promotions of one group share the cool-down; empty = the promotion alone."""
+    deadline_ms: int = 30_000
+    """An offer not granted this long after the event is late and never shown."""
+    sensitive: bool = False
+
+    @property
+    def is_time_limited(self) -> bool:
+        """Whether a wrong clock could put it in force at the wrong time."""
+        return bool(self.windows) or self.effective_from_ms is not None or self.effective_until_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """Minutes of the local day in which nothing is pushed; may run past midnight."""
+
+    start_minute: int
+    end_minute: int
+
+
+class WithheldReason(str, Enum):
+    """Why a promotion of the zone was not offered: one code each."""
+
+    OUTSIDE_WINDOW = "outside_window"
+    NO_CONSENT = "no_consent"
+    CONFLICT = "conflict"
+    HINT_ONLY = "hint_only"
+    """A ``sensitive`` promotion, and no receiver spoke for the zone."""
+    CLOCK_HOLDOVER = "clock_holdover"
+    QUIET_HOURS = "quiet_hours"
+    CAP_DAY = "cap_day"
+    COOL_DOWN = "cool_down"
+    CAP_VISIT = "cap_visit"
+    LOWER_PRIORITY = "lower_priority"
+    LATE = "late"
+    REFUSED_BY_CENTRAL = "refused_by_central"
+
+
+@dataclass(frozen=True, slots=True)
+class OfferMatched:
+    """The gateway's proposal; central grants or refuses it."""
+
+    offer: str
+    shopper: str
+    visit: str
+    zone: str
+    promotion_id: str
+    kind: PromotionKind
+    at: Instant
+    deadline: Instant
+    push: bool
+    cool_down_group: str
+    cool_down_ms: int
+    catalogue_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A promotion in the zone that was not offered, and why."""
+
+    promotion_id: str
+    reason: WithheldReason
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One presence event and what the offers made of it: one ledger row."""
+
+    event: PresenceEvent
+    offers: tuple[OfferMatched, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    catalogue_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Central's answer to one proposal."""
+
+    offer: str
+    granted: bool
+    reason: str = ""
+
+
+# ---- what survives a restart --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVisit:
+    """A visit as the ledger last saw it."""
+
+    shopper: str
+    visit: str
+    consent: Consent
+    started_wall_ms: int
+    zones: int
+    zone: str | None
+    """The zone the shopper was in, or ``None`` between zones."""
+    entered_wall_ms: int | None
+    dwelled_ms: int
+    """The largest dwell threshold already announced."""
+    last_event_wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastOffer:
+    """An offer of today as the ledger knows it: what caps and cool-downs must remember."""
+
+    offer: str
+    shopper: str
+    visit: str
+    promotion_id: str
+    push: bool
+    cool_down_group: str
+    cool_down_ms: int
+    wall_ms: int
+    deadline_wall_ms: int
+    state: Literal["proposed", "granted", "refused", "late"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Everything the pipeline takes back after a restart."""
+
+    alive_wall_ms: int | None
+    """When the last process was last known to run."""
+    visits: tuple[OpenVisit, ...] = ()
+    offers: tuple[PastOffer, ...] = ()
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the pipeline has counted since it began; nothing here names a device."""
+
+    advertisements: int = 0
+    strangers: int = 0
+    """Dropped at the byte filter, or tokens that are in no roster."""
+    rejects: dict[str, int] = field(default_factory=dict)
+    """By "format.kind"."""
+    beacons: int = 0
+    sightings: int = 0
+    no_consent: int = 0
+    bad_tags: int = 0
+    conflicts: int = 0
+    not_resolved_clock: int = 0
