@@ -99,7 +99,8 @@ class Anchor:
     zone: str | None
     """The zone it stands in; a receiver may stand in none and only cover some."""
     covers: frozenset[str] = frozenset()
-    """Zones from which a receiver hears phones (a hint is believed only there or next door)."""
+    """Zones from which a receiver hears phones: a hint is believed only there or next door. Neither ``zone`` nor ``covers``:
+    the receiver hears the whole shop."""
     uuid: bytes | None = None
     major: int | None = None
     minor: int | None = None
@@ -112,10 +113,6 @@ class Shop:
 
     zones: dict[str, Zone]
     anchors: dict[str, Anchor]
-
-    def beacon_by_short_id(self, short_id: int) -> Anchor | None:
-        """The registered fixed beacon with this iBeacon minor."""
-        return next((a for a in self.anchors.values() if a.kind == "beacon" and a.minor == short_id), None)
 
 
 # ---- shoppers -----------------------------------------------------------------------------------------------------------------
@@ -142,17 +139,15 @@ class RosterEntry:
 
 @dataclass(slots=True)
 class Hint:
-    """The fixed beacon that the app heard strongest, from a token whose tag is good."""
+    """The fixed beacon that the app heard strongest, from a fresh token whose tag is good."""
 
     short_id: int
     rssi_dbm: float
-    minute_age: int
-    """Whole minutes since the app refreshed it."""
 
 
 @dataclass(slots=True)
 class Recognised:
-    """A token resolved: a shopper of the roster with effective consent (never ``NONE``)."""
+    """A token resolved: a shopper of the roster with effective consent; ``NONE`` only ever removes state."""
 
     shopper: str
     consent: Consent
@@ -240,6 +235,8 @@ class Dwelled:
     consent: Consent
     entered_at: Instant
     dwell_ms: int
+    evidence: Evidence | None
+    """That of the entry; absent after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +250,7 @@ class Exited:
     consent: Consent
     entered_at: Instant
     left_at: Instant
-    reason: Literal["moved", "silence", "restart"]
+    reason: Literal["moved", "silence", "weak", "restart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,11 +384,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Central's answer to one proposal."""
+    """The end of one proposal: central's answer, or ``late`` when none came in time."""
 
     offer: str
-    granted: bool
+    state: Literal["granted", "refused", "late"]
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one tick decided; belongs into the database before anything of it is sent."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    """Shoppers whose consent is gone: their rows are erased and what waits for them becomes tombstones."""
 
 
 # ---- what survives a restart --------------------------------------------------------------------------------------------------
@@ -422,7 +429,7 @@ class PastOffer:
     shopper: str
     visit: str
     promotion_id: str
-    push: bool
+    kind: PromotionKind
     cool_down_group: str
     cool_down_ms: int
     wall_ms: int
@@ -453,5 +460,9 @@ class Counters:
     sightings: int = 0
     no_consent: int = 0
     bad_tags: int = 0
+    stale_tokens: int = 0
     conflicts: int = 0
-    not_resolved_clock: int = 0
+    not_resolved: int = 0
+    """Shopper tokens dropped unread, because the clock is not synchronised or the privacy settings are incomplete."""
+    offers: dict[str, int] = field(default_factory=dict)
+    """By "matched", "granted", "refused", "late"."""

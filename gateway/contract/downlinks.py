@@ -1,0 +1,155 @@
+"""What central signs and sends down: catalogue and roster.
+
+The envelope carries the document's bytes as ``data_base64``, with ``keyid`` and ``signature``: Ed25519 over the domain tag and those
+bytes. The bytes themselves hold type, store, version and ``not_after``, and are verified before they are parsed (io/signing.py).
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from gateway.contract import strict_json
+from gateway.contract.fields import Pseudonym, StoreId, Strict, WallTime
+from gateway.contract.messages import CloudEvent
+from gateway.contract.promotions import ClockTime, Promotion, minutes_of, unique_promotions
+from gateway.core.model import Consent, QuietHours, RosterEntry
+
+DOMAIN_TAG = b"beacon-gateway/1\x00"
+"""Goes in front of the signed bytes, so that a signature made for another purpose never fits."""
+RECORD_BYTES = 25
+MAX_RECORDS_PER_CHUNK = 10_000
+MAX_SHOPPERS = 50_000
+_CONSENT_BITS = 0b11
+
+KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Base64Text = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class SignedMessage(CloudEvent):
+    """The envelope of every signed downlink; ``type`` repeats the document's."""
+
+    type: Literal["catalogue.v1", "roster.manifest.v1", "roster.chunk.v1", "roster.delta.v1"]
+    data_base64: Base64Text
+    keyid: KeyId
+    signature: Base64Text
+
+
+class SignedDocument(Strict):
+    """What every signed document holds inside the signed bytes."""
+
+    store: StoreId
+    version: Annotated[int, Field(ge=1)]
+    """Never falls; a lower one than what is in force is a rollback."""
+    not_after: WallTime
+
+    def to_bytes(self) -> bytes:
+        """The bytes that are signed."""
+        return strict_json.canonical(self.model_dump(mode="json", exclude_defaults=False, exclude_none=True))
+
+
+class QuietHoursEntry(Strict):
+    """Nothing is pushed from ``start`` until ``end``, in the store's time zone."""
+
+    start: ClockTime
+    end: ClockTime
+
+    def compiled(self) -> QuietHours:
+        """Minutes after local midnight."""
+        return QuietHours(minutes_of(self.start), minutes_of(self.end))
+
+
+class Catalogue(SignedDocument):
+    """The promotions in force in one store, whole."""
+
+    type: Literal["catalogue.v1"] = "catalogue.v1"
+    promotions: tuple[Promotion, ...]
+    quiet_hours: QuietHoursEntry | None = None
+
+    @field_validator("promotions")
+    @classmethod
+    def _unique(cls, value: tuple[Promotion, ...]) -> tuple[Promotion, ...]:
+        return unique_promotions(value)
+
+
+class RosterManifest(SignedDocument):
+    """The shoppers of one store and day: how many, and the SHA-256 of each chunk's records; in force when all chunks match."""
+
+    type: Literal["roster.manifest.v1"] = "roster.manifest.v1"
+    day: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=0, le=MAX_SHOPPERS)]
+    chunks: tuple[Sha256Hex, ...]
+
+
+class RosterChunk(SignedDocument):
+    """Up to 10,000 records of 25 bytes: rid 8 | DK 16 | consent 1."""
+
+    type: Literal["roster.chunk.v1"] = "roster.chunk.v1"
+    day: Annotated[int, Field(ge=0)]
+    index: Annotated[int, Field(ge=0)]
+    records: Base64Text
+
+
+class RosterDelta(SignedDocument):
+    """Check-ins and opt-outs between two manifests: leads from version ``previous`` to ``version`` of the day's roster."""
+
+    type: Literal["roster.delta.v1"] = "roster.delta.v1"
+    day: Annotated[int, Field(ge=0)]
+    previous: Annotated[int, Field(ge=1)]
+    upserts: Base64Text = ""
+    """Records as in a chunk."""
+    removals: tuple[Pseudonym, ...] = ()
+
+
+def pack_records(entries: Iterable[RosterEntry]) -> bytes:
+    """25 bytes each: rid 8 | DK 16 | consent 1."""
+    return b"".join(entry.rid + entry.day_key + bytes([entry.consent]) for entry in entries)
+
+
+def unpack_records(raw: bytes) -> list[RosterEntry]:
+    """The inverse of ``pack_records``; ``ValueError`` when the length does not fit. Unknown consent bits are ignored."""
+    if len(raw) % RECORD_BYTES:
+        raise ValueError(f"{len(raw)} bytes are no whole number of {RECORD_BYTES}-byte records")
+    return [
+        RosterEntry(raw[i : i + 8], raw[i + 8 : i + 24], Consent(raw[i + 24] & _CONSENT_BITS))
+        for i in range(0, len(raw), RECORD_BYTES)
+    ]
+
+
+def records_from_base64(text: str) -> bytes:
+    """The bytes; ``ValueError`` for anything that is no base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def to_base64(raw: bytes) -> str:
+    """Standard base64 as text."""
+    return base64.b64encode(raw).decode()
+
+
+def split_roster(
+    entries: list[RosterEntry], *, store: str, day: int, version: int, not_after: int
+) -> tuple[RosterManifest, list[RosterChunk]]:
+    """Manifest and chunks of one day's roster; ``ValueError`` above 50,000 shoppers."""
+    if len(entries) > MAX_SHOPPERS:
+        raise ValueError(f"{len(entries)} shoppers are more than the {MAX_SHOPPERS} of one store")
+    pieces = [pack_records(entries[i : i + MAX_RECORDS_PER_CHUNK]) for i in range(0, len(entries), MAX_RECORDS_PER_CHUNK)]
+    chunks = [
+        RosterChunk(store=store, version=version, not_after=not_after, day=day, index=index, records=to_base64(raw))
+        for index, raw in enumerate(pieces)
+    ]
+    manifest = RosterManifest(
+        store=store, version=version, not_after=not_after, day=day, count=len(entries), chunks=tuple(map(sha256_hex, pieces))
+    )
+    return manifest, chunks
+
+
+def sha256_hex(raw: bytes) -> str:
+    """The digest as in a manifest."""
+    return hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,70 @@
+"""Field types that several contract models share: names, identifiers and times as they are on the wire."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, ValidationError, WithJsonSchema
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+class Strict(BaseModel):
+    """Immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def to_rfc3339(wall_ms: int) -> str:
+    """UTC with milliseconds.
+
+    >>> to_rfc3339(1790000437123)
+    '2026-09-21T14:20:37.123Z'
+    """
+    return (_EPOCH + timedelta(milliseconds=wall_ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Wall milliseconds; ``ValueError`` for anything but RFC 3339 with a zone.
+
+    >>> from_rfc3339("2026-09-21T16:20:37.123+02:00")
+    1790000437123
+    """
+    if not _RFC3339.fullmatch(text):
+        raise ValueError("a time as in 2026-09-21T14:20:37.123Z was expected")
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _parse_time(value: Any) -> Any:
+    return from_rfc3339(value) if isinstance(value, str) else value
+
+
+WallTime = Annotated[
+    int,
+    BeforeValidator(_parse_time),
+    PlainSerializer(to_rfc3339, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""Wall milliseconds in memory, RFC 3339 on the wire."""
+
+StoreId = Annotated[str, StringConstraints(pattern=r"^([0-9]{13}|[a-z0-9-]{1,32})$")]
+"""GLN-13, or a short name."""
+GatewayId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
+"""Zones, anchors, tags: what a technician types."""
+InboxId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+PromotionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,50}$")]
+"""At most 50 characters (Google Merchant promotions feed, promotion_id)."""
+Pseudonym = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+OpaqueId = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z-]{1,64}$")]
+
+
+def explain(error: ValidationError) -> str:
+    """The first three problems of a validation, each with its path, in plain words."""
+    problems = [
+        f"{'.'.join(str(part) for part in e['loc']) or 'document'}: {e['msg']}" for e in error.errors(include_url=False)[:3]
+    ]
+    more = error.error_count() - len(problems)
+    return "; ".join(problems) + (f"; and {more} more" if more else "") + "."

@@ -1,0 +1,139 @@
+"""Promotions as marketing writes them; names follow the Google Merchant promotions feed where it has one.
+
+``long_title``, ``offer_type``, ``generic_redemption_code``, ``promotion_effective_dates``, ``redemption_channel``, ``fine_print`` and
+``promotion_url`` are the feed's; zones, tags, trigger, windows, caps and deadline are what a shop floor needs besides.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from gateway.contract.fields import Name, PromotionId, Strict, from_rfc3339
+from gateway.core import model
+from gateway.core.model import PromotionKind
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
+
+Language = Literal["de", "en"]
+ClockTime = Annotated[str, StringConstraints(pattern=_CLOCK.pattern)]
+
+
+class Window(Strict):
+    """Part of certain weekdays, in the store's time zone; an ``end`` not after ``start`` is on the next day."""
+
+    weekdays: tuple[Weekday, ...] = _WEEKDAYS
+    start: ClockTime = "00:00"
+    end: ClockTime = "24:00"
+
+    def compiled(self) -> model.TimeWindow:
+        """Weekdays as 0 = Monday, times as minutes after midnight."""
+        return model.TimeWindow(frozenset(map(_WEEKDAYS.index, self.weekdays)), minutes_of(self.start), minutes_of(self.end))
+
+
+class Promotion(Strict):
+    """One rule of the retailer."""
+
+    promotion_id: PromotionId
+    kind: PromotionKind = "offer"
+    long_title: Annotated[dict[Language, Annotated[str, StringConstraints(min_length=1, max_length=60)]], Field(min_length=1)]
+    text: dict[Language, Annotated[str, StringConstraints(max_length=240)]] = {}
+    offer_type: Literal["no_code", "generic_code"] = "no_code"
+    generic_redemption_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,20}$")] | None = None
+    redemption_channel: tuple[Literal["in_store", "online"], ...] = ("in_store",)
+    promotion_effective_dates: str | None = None
+    """Two RFC 3339 times joined by "/": from … until (exclusive)."""
+    fine_print: dict[Language, str] = {}
+    promotion_url: Annotated[str, StringConstraints(pattern=r"^https://", max_length=2000)] | None = None
+
+    zones: tuple[Name, ...] = ()
+    tags: tuple[Name, ...] = ()
+    trigger: Literal["enter", "dwell"] = "enter"
+    dwell_s: Annotated[int, Field(ge=0, le=3600)] = 0
+    windows: tuple[Window, ...] = ()
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    daily_cap: Annotated[int, Field(ge=1, le=100)] = 1
+    cool_down_s: Annotated[int, Field(ge=0, le=86_400)] = 0
+    cool_down_group: Name | Literal[""] = ""
+    deadline_s: Annotated[int, Field(ge=1, le=600)] = 30
+    sensitive: bool = False
+
+    @field_validator("promotion_effective_dates")
+    @classmethod
+    def _two_times(cls, value: str | None) -> str | None:
+        if value is not None:
+            start, until = _interval(value)
+            if start >= until:
+                raise ValueError("ends before it begins")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.zones and not self.tags:
+            raise ValueError("names neither zones nor tags: nobody could ever get it")
+        if (self.offer_type == "generic_code") != (self.generic_redemption_code is not None):
+            raise ValueError("generic_redemption_code belongs to offer_type generic_code")
+        if (self.trigger == "dwell") != (self.dwell_s > 0):
+            raise ValueError("dwell_s belongs to trigger dwell")
+        return self
+
+    def compiled(self) -> model.Promotion:
+        """The rule as the core matches it."""
+        start, until = _interval(self.promotion_effective_dates) if self.promotion_effective_dates else (None, None)
+        return model.Promotion(
+            promotion_id=self.promotion_id,
+            kind=self.kind,
+            zones=frozenset(self.zones),
+            tags=frozenset(self.tags),
+            trigger=self.trigger,
+            dwell_ms=self.dwell_s * 1000,
+            priority=self.priority,
+            effective_from_ms=start,
+            effective_until_ms=until,
+            windows=tuple(window.compiled() for window in self.windows),
+            daily_cap=self.daily_cap,
+            cool_down_ms=self.cool_down_s * 1000,
+            cool_down_group=self.cool_down_group,
+            deadline_ms=self.deadline_s * 1000,
+            sensitive=self.sensitive,
+        )
+
+
+class PromotionsFile(Strict):
+    """What marketing hands to central: a JSON file."""
+
+    promotions: tuple[Promotion, ...]
+
+    @field_validator("promotions")
+    @classmethod
+    def _unique(cls, value: tuple[Promotion, ...]) -> tuple[Promotion, ...]:
+        return unique_promotions(value)
+
+
+def unique_promotions(promotions: tuple[Promotion, ...]) -> tuple[Promotion, ...]:
+    """The same promotions; ``ValueError`` when two share an id."""
+    seen: set[str] = set()
+    for promotion in promotions:
+        if promotion.promotion_id in seen:
+            raise ValueError(f"promotion_id {promotion.promotion_id} occurs twice")
+        seen.add(promotion.promotion_id)
+    return promotions
+
+
+def minutes_of(clock: str) -> int:
+    """Minutes after midnight.
+
+    >>> minutes_of("17:30")
+    1050
+    """
+    hours, minutes = clock.split(":")
+    return 60 * int(hours) + int(minutes)
+
+
+def _interval(text: str) -> tuple[int, int]:
+    start, slash, until = text.partition("/")
+    if not slash:
+        raise ValueError("two times joined by / were expected")
+    return from_rfc3339(start), from_rfc3339(until)

@@ -1,0 +1,193 @@
+"""The gateway's settings: one TOML file, every number with its unit in its name, a misspelt key is an error."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator
+
+from gateway.contract.fields import GatewayId, Name, StoreId, Strict, explain
+from gateway.contract.shop import UuidText
+from gateway.errors import ConfigurationError
+
+PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Privacy(Strict):
+    """Who answers for the data; until all three are there nothing about phones is kept."""
+
+    controller: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    """Name of the retailer (GDPR article 4(7))."""
+    contact: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    dpia_ack: bool = False
+    """True once the data protection impact assessment (GDPR article 35) has been made."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether shoppers may be recognised at all."""
+        return bool(self.controller and self.contact and self.dpia_ack)
+
+    @property
+    def missing(self) -> list[str]:
+        """The settings that are still to be made."""
+        given = {"controller": self.controller, "contact": self.contact, "dpia_ack": self.dpia_ack}
+        return [f"privacy.{name}" for name, value in given.items() if not value]
+
+
+class Broker(Strict):
+    """The MQTT broker; the same contract runs on MQTT 5 and 3.1.1."""
+
+    host: Annotated[str, Field(min_length=1)] = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    protocol: Literal["5", "3.1.1"] = "5"
+    username: str | None = None
+    password_file: Path | None = None
+    """A file that only the service user can read; systemd credentials fit ($CREDENTIALS_DIRECTORY)."""
+    tls_ca_file: Path | None = None
+    """Given: TLS, and the broker's certificate must come from here."""
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    keepalive_s: Annotated[int, Field(ge=5, le=300)] = 30
+    max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
+    resend_after_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    """An event is sent again this long after the broker took it, unless central has acknowledged it."""
+
+
+class Trust(Strict):
+    """The central service's public keys, pinned: the current one and the next."""
+
+    public_keys: Annotated[tuple[PublicKeyHex, ...], Field(max_length=2)] = ()
+
+
+class Receiver(Strict):
+    """One Bluetooth adapter of this machine; ``name`` is its anchor in the shop file."""
+
+    name: Name
+    adapter: Annotated[str, StringConstraints(pattern=r"^hci[0-9]{1,2}$")] | None = None
+    """Absent: the system's default adapter."""
+    scan: Literal["auto", "active", "passive"] = "auto"
+
+
+class Chain(Strict):
+    """Identifiers that the whole chain shares."""
+
+    beacon_uuid: UuidText | None = None
+    service_uuid16: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+    """Given: the token's form S is recognised."""
+    company_id: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+    """Given: the token's form M is recognised."""
+
+
+class Clock(Strict):
+    """When the wall clock is believed."""
+
+    assume_synchronised: bool = False
+    """True where something invisible to the kernel keeps the time, such as a hypervisor."""
+    skew_s: Annotated[int, Field(ge=30, le=900)] = 120
+    """How far a phone's clock may differ."""
+
+
+class Presence(Strict):
+    """When a belief becomes an announcement."""
+
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.7
+    """Natural logarithm of how much likelier a new zone must be."""
+    hold_s: Annotated[float, Field(ge=0, le=30)] = 0.6
+    """For how long it must be so."""
+    visit_gap_s: Annotated[int, Field(ge=60, le=14_400)] = 1800
+
+
+class Storage(Strict):
+    """Limits of the database."""
+
+    quota_mib: Annotated[int, Field(ge=1, le=16_384)] = 512
+    keep_ledger_days: Annotated[int, Field(ge=1, le=7)] = 7
+    """After this many days the pseudonym is removed from the ledger; the row stays countable."""
+
+
+class Settings(Strict):
+    """Everything `gateway run` is told."""
+
+    store: StoreId
+    store_number: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+    """The store in the token's key derivation; central maps the GLN to it."""
+    day_start_s: Annotated[int, Field(ge=-86_400, le=86_400, multiple_of=900)] = 0
+    """Seconds after 00:00 UTC at which the store's day begins."""
+    gateway: GatewayId
+    time_zone: str = "Europe/Berlin"
+    state_dir: Path = Path("/var/lib/beacon-gateway")
+    shop_file: Path | None = None
+    """Absent: shop.json in the state folder."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    privacy: Privacy = Privacy()
+    broker: Broker = Broker()
+    trust: Trust = Trust()
+    chain: Chain = Chain()
+    clock: Clock = Clock()
+    presence: Presence = Presence()
+    storage: Storage = Storage()
+    receivers: tuple[Receiver, ...] = (Receiver(name="pi"),)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is no time zone of the IANA database, such as Europe/Berlin") from error
+        return value
+
+    @field_validator("receivers")
+    @classmethod
+    def _unique_receivers(cls, value: tuple[Receiver, ...]) -> tuple[Receiver, ...]:
+        if len({receiver.name for receiver in value}) != len(value):
+            raise ValueError("two receivers have the same name")
+        return value
+
+    @property
+    def shop_path(self) -> Path:
+        """Where zones and anchors are."""
+        return self.shop_file or self.state_dir / "shop.json"
+
+
+class CentralSettings(Strict):
+    """Everything `gateway central` is told."""
+
+    state_dir: Path = Path("/var/lib/beacon-central")
+    broker: Broker = Broker()
+    stores: Annotated[dict[StoreId, "CentralStore"], Field(min_length=1)]
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    visit_gap_s: Annotated[int, Field(ge=60, le=14_400)] = 1800
+    roster_days: Annotated[int, Field(ge=1, le=7)] = 2
+    """Today and the days after it for which keys are sent down."""
+
+
+class CentralStore(Strict):
+    """What central must know of one store."""
+
+    store_number: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+    day_start_s: Annotated[int, Field(ge=-86_400, le=86_400, multiple_of=900)] = 0
+    pushes_per_visit: Annotated[int, Field(ge=0, le=10)] = 1
+
+
+CentralSettings.model_rebuild()
+
+Model = TypeVar("Model", Settings, CentralSettings)
+
+
+def read_settings(path: Path, model: type[Model]) -> Model:
+    """The settings in a TOML file; ``ConfigurationError`` says what is wrong, where, and what to do."""
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot be read ({error.strerror}).", where=str(path), do="Name the settings file with --config FILE."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"is no TOML ({error}).", where=str(path), do="Correct the line it names.") from error
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error), where=str(path), do="Correct the settings file.") from error

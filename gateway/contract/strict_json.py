@@ -1,0 +1,69 @@
+"""JSON as we accept it from outside: bounded in size and depth, no NaN, no duplicate keys, no lone surrogates.
+
+``json.loads`` alone takes all of these and raises ``RecursionError`` on deep nesting.
+"""
+
+import json
+from typing import Any
+
+from gateway.errors import Untrusted
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 16
+
+
+def parse(payload: bytes | str, where: str) -> dict[str, Any]:
+    """Parse one JSON object; raise ``Untrusted`` naming ``where`` it came from for anything else."""
+    raw = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else payload
+    if len(raw) > MAX_BYTES:
+        raise Untrusted(f"{len(raw)} bytes are more than the {MAX_BYTES} we accept.", where=where)
+    if _depth(raw) > MAX_DEPTH:
+        raise Untrusted(f"JSON nested deeper than {MAX_DEPTH}.", where=where)
+    try:
+        value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except ValueError as error:
+        raise Untrusted(f"not strict JSON ({error}).", where=where) from error
+    if not isinstance(value, dict):
+        raise Untrusted("a JSON object was expected.", where=where)
+    return value
+
+
+def canonical(value: object) -> bytes:
+    """Compact UTF-8 JSON with sorted keys: the same value gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _depth(raw: bytes) -> int:
+    """Deepest nesting of brackets outside of strings."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in raw:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > MAX_DEPTH:
+                return deepest
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return result

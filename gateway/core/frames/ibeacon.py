@@ -1,0 +1,51 @@
+"""iBeacon, Apple's proximity beacon: manufacturer data ↔ `IBeacon`.
+
+::
+
+    4C 00 | 02 15 | UUID ×16 | major ×2 | minor ×2 | measured power ×1 (int8, dBm at 1 m)
+
+25 octets; big-endian, but for the company identifier 0x004C, which is little-endian as everywhere. ``02 15`` is Apple's own
+type and length. Never raises for any bytes.
+
+Source: Apple, Proximity Beacon Specification R1.
+"""
+
+import struct
+
+from gateway.core.ad_structures import MANUFACTURER_DATA, AdStructure
+from gateway.core.model import IBeacon, Reject
+
+CODE = b"\x4c\x00\x02\x15"
+"""What manufacturer data must begin with to claim this format."""
+
+_LAYOUT = struct.Struct(">4s16sHHb")
+_SIZE = 25
+
+
+def decode(data: bytes) -> IBeacon | Reject:
+    """The beacon in manufacturer data that begin with `CODE`; `Reject` for any other length than 25 octets.
+
+    >>> decode(bytes.fromhex("4c000215 e2c56db5dffb48d2b060d0f5a71096e0 0064 0000 c5"))
+    IBeacon(uuid=b'\\xe2\\xc5m\\xb5\\xdf\\xfbH\\xd2\\xb0`\\xd0\\xf5\\xa7\\x10\\x96\\xe0', major=100, minor=0, measured_power_dbm=-59)
+    >>> decode(bytes.fromhex("4c000215 e2c56db5"))
+    Reject(format='ibeacon', kind='length')
+    """
+    if len(data) != _SIZE:
+        return Reject("ibeacon", "length")
+    _, uuid, major, minor, measured_power_dbm = _LAYOUT.unpack(data)
+    return IBeacon(uuid, major, minor, measured_power_dbm)
+
+
+def encode(beacon: IBeacon) -> AdStructure:
+    """The AD structure that `decode` reads; ``ValueError`` for a field that does not fit its octets.
+
+    >>> encode(IBeacon(bytes(16), 1, 2, -59)).data.hex(" ", -2)
+    '4c 0002 1500 0000 0000 0000 0000 0000 0000 0000 0001 0002 c5'
+    """
+    if len(beacon.uuid) != 16:
+        raise ValueError(f"a UUID has 16 octets, not {len(beacon.uuid)}")
+    try:
+        data = _LAYOUT.pack(CODE, beacon.uuid, beacon.major, beacon.minor, beacon.measured_power_dbm)
+    except struct.error as error:
+        raise ValueError(f"major, minor or measured power does not fit its octets: {error}") from error
+    return AdStructure(MANUFACTURER_DATA, data)

@@ -1,0 +1,312 @@
+"""The story: an advertisement is received, a frame decoded, a shopper recognised, sighted, located, present, and offered something.
+
+``receive`` is called once per advertisement and must stay cheap; ``tick`` does everything else and returns what belongs on disk
+before any of it is sent. Time and randomness are arguments; nothing here reads a clock, logs or sends.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from gateway.core.frames import Decoder
+from gateway.core.identity import DayRoster, Identity
+from gateway.core.model import (
+    Anchor,
+    Belief,
+    ClockQuality,
+    Consent,
+    Counters,
+    Dwelled,
+    Entered,
+    IBeacon,
+    Instant,
+    Memory,
+    Outcome,
+    PresenceEvent,
+    Promotion,
+    QuietHours,
+    Recognised,
+    RosterEntry,
+    Shop,
+    ShopperToken,
+    Sighting,
+    Step,
+    Verdict,
+)
+from gateway.core.offers import Catalogue, Offers
+from gateway.core.positioning import Positioning
+from gateway.core.presence import Presence
+
+TICK_MS = 200
+"""Positioning runs this often while there is anything to locate."""
+_HINT_MIN_RECEIVER_DBM = -95
+_HINT_TWICE_MS = 2_000
+_HINT_FORGET_MS = 180_000
+_CONFLICT_DBM = -60
+_CONFLICT_WITHIN_MS = 10_000
+_CONFLICT_PAUSE_MS = 60_000
+_HOUSEKEEPING_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Settings of the pipeline that a technician may change."""
+
+    time_zone: tzinfo
+    day_start_s: int = 0
+    skew_s: int = 120
+    margin: float = 0.7
+    hold_ms: int = 600
+    visit_gap_ms: int = 1_800_000
+    service_uuid16: int | None = None
+    company_id: int | None = None
+    keeps_phones: bool = True
+    """False until the privacy settings are complete: shopper tokens are dropped unread."""
+
+
+class Pipeline:
+    """Advertisements in, outcomes out, for one store."""
+
+    def __init__(self, shop: Shop, tuning: Tuning, new_id: Callable[[], str], now: Instant) -> None:
+        self.counters = Counters()
+        self.catalogue: Catalogue | None = None
+        self.identity = Identity(tuning.day_start_s, tuning.skew_s, self.counters)
+        self._shop = shop
+        self._tuning = tuning
+        self._decode = Decoder(tuning.service_uuid16, tuning.company_id).decode
+        self._positioning = Positioning(shop)
+        self._presence = Presence(
+            shop, margin=tuning.margin, hold_ms=tuning.hold_ms, visit_gap_ms=tuning.visit_gap_ms, new_id=new_id
+        )
+        self._offers = Offers(new_id)
+        self._quality = ClockQuality.UNSYNCHRONISED
+        self._consents: dict[str, Consent] = {}
+        self._hints: dict[tuple[str, int], tuple[int, int]] = {}
+        self._strong: dict[str, tuple[str, int]] = {}
+        self._conflict_until_ms: dict[str, int] = {}
+        self._forgotten: list[str] = []
+        self._remembered: list[PresenceEvent] = []
+        self._beacons_by_key: dict[tuple[bytes, int, int], Anchor] = {}
+        self._beacons_by_short_id: dict[int, Anchor] = {}
+        self._ticked_ms = now.mono_ms
+        self._housekept_ms = now.mono_ms
+        self.beacon_heard_ms: dict[str, int] = {}
+        """Monotonic milliseconds at which each registered fixed beacon was last heard."""
+        self._index_beacons()
+
+    # ---- what comes down ------------------------------------------------------------------------------------------------------
+
+    def use_shop(self, shop: Shop) -> None:
+        """Swap zones and anchors."""
+        self._shop = shop
+        self._positioning.use(shop)
+        self._presence.use(shop, {} if self.catalogue is None else self.catalogue.dwells())
+        self._index_beacons()
+
+    def compile_catalogue(
+        self, version: int, promotions: Iterable[Promotion], quiet: QuietHours | None, wall_ms: int
+    ) -> Catalogue:
+        """A catalogue ready to ``use``; may run in another thread."""
+        return Catalogue(version, promotions, quiet, self._shop, self._tuning.time_zone, wall_ms)
+
+    def use_catalogue(self, catalogue: Catalogue) -> None:
+        """Swap the promotions in force."""
+        self.catalogue = catalogue
+        self._presence.use(self._shop, catalogue.dwells())
+
+    def use_roster(self, roster: DayRoster) -> None:
+        """Swap one day's roster; who is no longer in it is forgotten at once."""
+        self._forget_unknown(self.identity.put_in_force(roster))
+
+    def apply_roster_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> None:
+        """Check-ins and opt-outs in a roster that is in force."""
+        self._forget_unknown(self.identity.apply_delta(day, version, upserts, removals))
+
+    def decide(self, verdict: Verdict) -> bool:
+        """Take central's answer to a proposal; False when nothing waits for it (any more)."""
+        known = self._offers.decide(verdict)
+        if known:
+            _count(self.counters.offers, verdict.state)
+        return known
+
+    def remember(self, memory: Memory, now: Instant) -> None:
+        """Take back visits and offers after a restart; what ended meanwhile comes out of the next tick."""
+        self._offers.remember(memory.offers, now)
+        for visit in memory.visits:
+            self._consents[visit.shopper] = visit.consent
+        self._remembered += self._presence.remember(memory.visits, memory.alive_wall_ms, now)
+
+    # ---- what comes in --------------------------------------------------------------------------------------------------------
+
+    def receive(self, receiver: str, _address: str, rssi_dbm: int, data: bytes, at: Instant) -> None:
+        """One advertisement: ``data`` are its AD structures as they were on the air; the address is never an identity."""
+        counters = self.counters
+        counters.advertisements += 1
+        frame = self._decode(data)
+        if frame is None:
+            counters.strangers += 1
+        elif type(frame) is ShopperToken:
+            self._receive_token(receiver, rssi_dbm, frame, at)
+        elif type(frame) is IBeacon:
+            beacon = self._beacons_by_key.get((frame.uuid, frame.major, frame.minor))
+            if beacon is None:
+                counters.strangers += 1
+            else:
+                counters.beacons += 1
+                self.beacon_heard_ms[beacon.name] = at.mono_ms
+        else:
+            _count(counters.rejects, f"{frame.format}.{frame.kind}")  # type: ignore[union-attr]
+
+    def _receive_token(self, receiver: str, rssi_dbm: int, frame: ShopperToken, at: Instant) -> None:
+        if not self._tuning.keeps_phones or self._quality is ClockQuality.UNSYNCHRONISED:
+            self.counters.not_resolved += 1
+            return
+        recognised = self.identity.resolve(frame.token, at)
+        if recognised is None:
+            return
+        shopper = recognised.shopper
+        if not recognised.consent:
+            self.counters.no_consent += 1
+            if shopper in self._consents:
+                self._forget(shopper)
+            return
+        anchor = self._shop.anchors.get(receiver)
+        if anchor is None:
+            return
+        self.counters.sightings += 1
+        self._consents[shopper] = recognised.consent
+        self._positioning.observe(Sighting(shopper, receiver, rssi_dbm, at, "receiver"))
+        if rssi_dbm > _CONFLICT_DBM and anchor.zone is not None:
+            self._watch_for_conflict(shopper, anchor.zone, at)
+        if recognised.hint is not None and rssi_dbm >= _HINT_MIN_RECEIVER_DBM:
+            self._take_hint(recognised, anchor, at)
+
+    def _take_hint(self, recognised: Recognised, receiver: Anchor, at: Instant) -> None:
+        """A hint counts when its beacon is ours, within the receiver's reach, and was told twice at least 2 s apart."""
+        hint = recognised.hint
+        beacon = None if hint is None else self._beacons_by_short_id.get(hint.short_id)
+        if hint is None or beacon is None or beacon.zone is None or not self._reaches(receiver, beacon.zone):
+            return
+        key = (recognised.shopper, hint.short_id)
+        first_ms, _ = self._hints.get(key, (at.mono_ms, 0))
+        self._hints[key] = (first_ms, at.mono_ms)
+        if at.mono_ms - first_ms >= _HINT_TWICE_MS:
+            self._positioning.observe(Sighting(recognised.shopper, beacon.name, hint.rssi_dbm, at, "hint"))
+
+    def _reaches(self, receiver: Anchor, zone: str) -> bool:
+        near = receiver.covers if receiver.zone is None else receiver.covers | {receiver.zone}
+        if not near or zone in near:
+            return True
+        return any(zone in (self._shop.zones[name].neighbours or ()) for name in near)
+
+    def _watch_for_conflict(self, shopper: str, zone: str, at: Instant) -> None:
+        """The same token loud in two zones that are not neighbours: somebody repeats it."""
+        before = self._strong.get(shopper)
+        self._strong[shopper] = (zone, at.mono_ms)
+        if before is None or before[0] == zone or at.mono_ms - before[1] > _CONFLICT_WITHIN_MS:
+            return
+        neighbours = self._shop.zones[zone].neighbours
+        others = self._shop.zones[before[0]].neighbours if before[0] in self._shop.zones else None
+        if neighbours is None or others is None or before[0] in neighbours or zone in others:
+            return
+        if self._conflict_until_ms.get(shopper, 0) <= at.mono_ms:
+            self.counters.conflicts += 1
+        self._conflict_until_ms[shopper] = at.mono_ms + _CONFLICT_PAUSE_MS
+
+    def report(self, sighting: Sighting, consent: Consent) -> None:
+        """A sighting that the app reported over the Internet and central checked; the shopper must be in a roster in force."""
+        if self._tuning.keeps_phones and consent and self.identity.is_known(sighting.shopper):
+            self._consents[sighting.shopper] = consent
+            self._positioning.observe(sighting)
+
+    # ---- what time makes of it ------------------------------------------------------------------------------------------------
+
+    def tick(self, now: Instant, quality: ClockQuality) -> Step:
+        """Locate, decide and match everything up to ``now``."""
+        self._quality = quality
+        self._ticked_ms = now.mono_ms
+        events, self._remembered = self._remembered, []
+        if self.catalogue is not None:
+            self.catalogue.advance(now.wall_ms)
+        beliefs = {belief.shopper: belief for belief in self._positioning.beliefs(now)}
+        for belief in beliefs.values():
+            consent = self._consents.get(belief.shopper)
+            if consent is not None:
+                events += self._presence.update(belief, consent)
+        events += self._presence.tick(now)
+        outcomes = tuple(self._outcome(event) for event in events)
+        late = tuple(self._offers.tick(now))
+        for verdict in late:
+            _count(self.counters.offers, verdict.state)
+        if now.mono_ms - self._housekept_ms >= _HOUSEKEEPING_MS:
+            self._housekeep(now, beliefs)
+        forgotten, self._forgotten = tuple(self._forgotten), []
+        return Step(outcomes, late, forgotten)
+
+    def next_deadline_ms(self) -> int | None:
+        """The monotonic moment at which ``tick`` is wanted next, if nothing is received until then."""
+        deadlines = [self._presence.next_deadline_ms(), self._offers.next_deadline_ms()]
+        if self._positioning.has_pending or self._forgotten or self._remembered:
+            deadlines.append(self._ticked_ms + TICK_MS)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    @property
+    def shoppers_present(self) -> int:
+        """Shoppers in some zone now."""
+        return self._presence.present
+
+    def _outcome(self, event: PresenceEvent) -> Outcome:
+        if not isinstance(event, Entered | Dwelled) or self.catalogue is None or event.zone not in self._shop.zones:
+            return Outcome(event)
+        evidence = event.evidence
+        outcome = self._offers.match(
+            event,
+            self._shop.zones[event.zone],
+            self.catalogue,
+            quality=self._quality,
+            conflict=event.at.mono_ms < self._conflict_until_ms.get(event.shopper, event.at.mono_ms),
+            by_receiver=evidence is not None
+            and any(
+                level.source == "receiver"
+                and level.anchor in self._shop.anchors
+                and self._shop.anchors[level.anchor].zone == event.zone
+                for level in evidence.anchors
+            ),
+        )
+        _count(self.counters.offers, "matched", len(outcome.offers))
+        return outcome
+
+    def _housekeep(self, now: Instant, beliefs: dict[str, Belief]) -> None:
+        """Drop what nobody can need any more, so that every table stays as small as the people in the shop."""
+        self._housekept_ms = now.mono_ms
+        for shopper in [s for s in self._consents if s not in beliefs and not self._presence.is_present(s)]:
+            del self._consents[shopper]
+        oldest = now.mono_ms - _HINT_FORGET_MS
+        self._hints = {key: times for key, times in self._hints.items() if times[1] >= oldest}
+        self._strong = {shopper: strong for shopper, strong in self._strong.items() if strong[1] >= oldest}
+        self._conflict_until_ms = {s: until for s, until in self._conflict_until_ms.items() if until > now.mono_ms}
+
+    def _forget_unknown(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not self.identity.is_known(name):
+                self._forget(name)
+
+    def _forget(self, shopper: str) -> None:
+        self._positioning.forget(shopper)
+        self._presence.forget(shopper)
+        self._offers.forget(shopper)
+        self._consents.pop(shopper, None)
+        self._strong.pop(shopper, None)
+        self._conflict_until_ms.pop(shopper, None)
+        self._hints = {key: times for key, times in self._hints.items() if key[0] != shopper}
+        self._forgotten.append(shopper)
+
+    def _index_beacons(self) -> None:
+        beacons = [a for a in self._shop.anchors.values() if a.kind == "beacon"]
+        self._beacons_by_key = {(a.uuid, a.major, a.minor): a for a in beacons if a.uuid and a.major is not None and a.minor}
+        self._beacons_by_short_id = {a.minor: a for a in beacons if a.minor is not None}
+
+
+def _count(counts: dict[str, int], key: str, by: int = 1) -> None:
+    if by:
+        counts[key] = counts.get(key, 0) + by
