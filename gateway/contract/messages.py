@@ -162,6 +162,8 @@ class GatewayStatusData(Strict):
     state: Literal["online", "offline"]
     version: str | None = None
     epoch: Epoch | None = None
+    oldest_seq: Annotated[int, Field(ge=1)] | None = None
+    """The oldest number the gateway still keeps: a central that lost its database counts from here."""
 
 
 class GatewayStatus(CloudEvent):

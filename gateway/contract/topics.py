@@ -8,6 +8,9 @@ class StoreTopics:
 
     def __init__(self, store: str, gateway: str) -> None:
         self.store = store
+        self.source = f"stores/{store}/gateways/{gateway}"
+        """CloudEvents ``source`` of the gateway's messages."""
+        self.down = f"stores/{store}/down/"
         up, down = f"stores/{store}/up/{gateway}", f"stores/{store}/down"
         self.status = f"{up}/status"
         self.event = f"{up}/event"

@@ -45,13 +45,13 @@ class Truncated(NamedTuple):
 
 
 def iterate(payload: bytes) -> Iterator[AdStructure | Truncated]:
-    """The structures of ``payload`` in order; a `Truncated` can only be the last. Never raises.
+    r"""The structures of ``payload`` in order; a `Truncated` can only be the last. Never raises.
 
     >>> list(iterate(bytes.fromhex("020106 03ff4c00 00 0000")))
-    [AdStructure(ad_type=1, data=b'\\x06'), AdStructure(ad_type=255, data=b'L\\x00')]
+    [AdStructure(ad_type=1, data=b'\x06'), AdStructure(ad_type=255, data=b'L\x00')]
     >>> [last] = iterate(bytes.fromhex("05ff4c00"))
     >>> last, last.missing
-    (Truncated(octets=b'\\x05\\xffL\\x00'), 2)
+    (Truncated(octets=b'\x05\xffL\x00'), 2)
     """
     start = 0
     while start < len(payload) and payload[start] != 0:
@@ -64,11 +64,11 @@ def iterate(payload: bytes) -> Iterator[AdStructure | Truncated]:
 
 
 def encode(structures: Iterable[AdStructure]) -> bytes:
-    """The payload that holds ``structures`` in order; whether it fits the radio (31 octets, legacy) is the caller's concern.
+    r"""The payload that holds ``structures`` in order; whether it fits the radio (31 octets, legacy) is the caller's concern.
 
     Raises ``ValueError`` for a type outside 0 … 255 or more than `MAX_DATA` octets of data.
 
-    >>> encode([AdStructure(FLAGS, b"\\x06"), AdStructure(MANUFACTURER_DATA, b"L\\x00")]).hex(" ")
+    >>> encode([AdStructure(FLAGS, b"\x06"), AdStructure(MANUFACTURER_DATA, b"L\x00")]).hex(" ")
     '02 01 06 03 ff 4c 00'
     """
     payload = bytearray()

@@ -1,1 +1,1 @@
-"""A store in a box: people, phones and radio that exist only as numbers, sent out as advertisement bytes together with the truth."""
+"""A store in a box: people, phones and radio waves as numbers; out come advertisement bytes, and the truth."""

@@ -12,13 +12,13 @@ ADVERTISING_DELAY_MS = 10
 class Device(Protocol):
     """Something with an address, an advertisement and a rhythm."""
 
-    def begin(self, at_ms: int) -> None:
+    def begin(self, at_ms: int, /) -> None:
         """It comes within earshot now: what it sent at another time, if ever, is forgotten."""
 
     def interval_ms(self) -> int:
         """Time to the next advertisement."""
 
-    def advertisement(self, at_ms: int, whereabouts: Whereabouts) -> tuple[str, bytes]:
+    def advertisement(self, at_ms: int, whereabouts: Whereabouts, /) -> tuple[str, bytes]:
         """(address, AD structures) of the advertisement that goes out now. Time never runs backwards between calls."""
 
 

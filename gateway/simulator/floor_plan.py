@@ -1,8 +1,8 @@
 """Where things are: zones as polygons, walls, passages and radios, in local metres.
 
 x grows to the east and y to the north, z is the height above the floor; a polygon lists its corners in order and closes itself.
-Zones are convex and joined by passages, so that a straight line between two points of one zone, or through a passage, is a way that
-a person can walk. Angles are radians, mathematical sense: 0 points along x.
+Zones are convex and joined by passages, so that a straight line between two points of one zone, or through a passage, is a way
+that a person can walk. Angles are radians, mathematical sense: 0 points along x.
 """
 
 import math

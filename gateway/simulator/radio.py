@@ -7,10 +7,11 @@ level at 1 m − 10 · n · log10(distance) − walls − body + place + drift +
 ```
 
 - Level at 1 m −60 dBm and n 1.7 … 2.0 fit receivers around an open room (Danis et al. 2021, 12 receivers, 20.66 × 17.64 m).
-- Body: 6 … 24 dB between facing a receiver and turning one's back on it, nearly a cosine of the angle without reflections, and 3 … 5 dB
-  from packet to packet: BLE-RSSI-Various-Static-Configurations, MIT Lincoln Laboratory 2020 (a person turned in steps of 45°).
-- Place: what shelves and reflections add at one spot stays the same as long as nobody moves them; in the room above a fitted path loss is off
-  by 2.7 dB, alike within about 3 m.
+- Body: 6 … 24 dB between facing a receiver and turning one's back on it, nearly a cosine of the angle where nothing reflects, and
+  3 … 5 dB from packet to packet: BLE-RSSI-Various-Static-Configurations, MIT Lincoln Laboratory 2020 (a person turned in steps
+  of 45°).
+- Place: what shelves and reflections add at one spot stays the same as long as nobody moves them; in the room above a fitted path
+  loss is off by 2.7 dB, alike within about 3 m.
 - Drift: other people walk about; slow and without memory beyond some seconds.
 """
 
@@ -71,15 +72,14 @@ class PlaceEffect:
     __slots__ = ("_columns", "_left", "_low", "_rows", "_surface")
 
     CELL_M = 0.5
-    MARGIN_M = 4.0
     WAVES = 16
 
     def __init__(self, plan: FloorPlan, propagation: Propagation, rng: random.Random) -> None:
         corners = [corner for area in plan.areas for corner in area.polygon]
-        self._left = min(corner.x for corner in corners) - self.MARGIN_M
-        self._low = min(corner.y for corner in corners) - self.MARGIN_M
-        self._columns = math.ceil((max(corner.x for corner in corners) + self.MARGIN_M - self._left) / self.CELL_M)
-        self._rows = math.ceil((max(corner.y for corner in corners) + self.MARGIN_M - self._low) / self.CELL_M)
+        self._left = min(corner.x for corner in corners)
+        self._low = min(corner.y for corner in corners)
+        self._columns = math.ceil((max(corner.x for corner in corners) - self._left) / self.CELL_M)
+        self._rows = math.ceil((max(corner.y for corner in corners) - self._low) / self.CELL_M)
         waves = [
             (rng.gauss(0, 1 / propagation.place_m), rng.gauss(0, 1 / propagation.place_m), rng.uniform(0, math.tau))
             for _ in range(self.WAVES)
@@ -92,7 +92,7 @@ class PlaceEffect:
         ]
 
     def at(self, x: float, y: float) -> float:
-        """dB to add at this place; beyond the grid the value at its edge."""
+        """The effect at this place, dB; outside the shop that of the nearest edge."""
         column = min(self._columns - 1, max(0, int((x - self._left) / self.CELL_M)))
         row = min(self._rows - 1, max(0, int((y - self._low) / self.CELL_M)))
         return self._surface[row * self._columns + column]
@@ -145,17 +145,18 @@ def wall_loss_db(walls: Sequence[Wall], here: Point, here_m: float, there: Point
 class RadioPaths:
     """The paths between one device and all anchors of one kind; the same in both directions.
 
-    ``move`` is told where the device is and costs most, so callers need it every ``GEOMETRY_MS`` only; ``packet`` then adds the luck of
-    one packet.
+    ``move`` is told where the device is and costs most, so call it every ``GEOMETRY_MS`` only; ``packet`` then adds the luck of one
+    packet.
     """
 
-    __slots__ = ("_air", "_anchors", "_body_db", "_drifts", "_gain_db", "_moved_ms", "_rng", "levels_dbm", "names")
+    __slots__ = ("_air", "_anchors", "_body_db", "_drifts", "_ends", "_gain_db", "_moved_ms", "_rng", "levels_dbm", "names")
 
     def __init__(
         self, air: Air, anchors: Sequence[PlacedAnchor], rng: random.Random, *, gain_db: float = 0.0, body_db: float = 0.0
     ) -> None:
         self._air = air
-        self._anchors = [(anchor.at, anchor.height_m, air.place_effect(anchor.name)) for anchor in anchors]
+        self._anchors = tuple(anchors)
+        self._ends = [(anchor.at, anchor.height_m, air.place_effect(anchor.name)) for anchor in anchors]
         self._rng = rng
         self._gain_db = gain_db
         self._body_db = body_db
@@ -167,14 +168,11 @@ class RadioPaths:
     def move(self, at_ms: int, here: Point, heading: float | None, height_m: float = POCKET_M) -> None:
         """The device is here now, carried by somebody whose front points to ``heading`` (``None`` = nobody carries it)."""
         propagation = self._air.propagation
-        if self._moved_ms is None:
-            memory = 0.0
-        else:
-            memory = math.exp(-(at_ms - self._moved_ms) / propagation.drift_ms)
+        memory = 0.0 if self._moved_ms is None else math.exp((self._moved_ms - at_ms) / propagation.drift_ms)
         fresh_db = propagation.drift_db * math.sqrt(1 - memory * memory)
         self._moved_ms = at_ms
         gauss = self._rng.gauss
-        for index, (there, there_m, place_effect) in enumerate(self._anchors):
+        for index, (there, there_m, place_effect) in enumerate(self._ends):
             dx, dy, dz = there.x - here.x, there.y - here.y, there_m - height_m
             across = math.hypot(dx, dy)
             distance = math.hypot(across, dz)
@@ -203,10 +201,10 @@ class RadioPaths:
             if chance() < share:
                 heard.append(Heard(name, address, round(rssi), data, at_ms))
 
-    def loudest(self) -> tuple[int, int] | None:
-        """(index, level in dBm) of the anchor that an app finds strongest after averaging for some seconds, ``None`` below the floor."""
+    def loudest(self) -> tuple[PlacedAnchor, float] | None:
+        """The strongest anchor and its level (dBm) as after some seconds' averaging; ``None`` when all are below the sensitivity."""
         if not self.levels_dbm:
             return None
         index = max(range(len(self.levels_dbm)), key=self.levels_dbm.__getitem__)
         level = self.levels_dbm[index]
-        return None if level < self._air.propagation.sensitivity_dbm else (index, round(level))
+        return None if level < self._air.propagation.sensitivity_dbm else (self._anchors[index], level)

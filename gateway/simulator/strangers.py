@@ -1,8 +1,8 @@
 """Everything else on the air of a shop: phones without our app, televisions, tags, other people's beacons.
 
-None of it may ever become an object in the gateway. Bytes follow what such devices send (Bluetooth Assigned Numbers; for Apple's types
-Celosia and Cunche, "Discontinued Privacy: Personal Data Leaks in Apple Bluetooth-Low-Energy Continuity Protocols", PoPETs 2020);
-what they hold is random.
+None of it may ever become an object in the gateway. Bytes follow what such devices send (Bluetooth Assigned Numbers; for Apple's
+types Celosia and Cunche, "Discontinued Privacy: Personal Data Leaks in Apple Bluetooth-Low-Energy Continuity Protocols", PoPETs
+2020); what they hold is random.
 """
 
 import random
@@ -123,7 +123,7 @@ class Stranger:
         """The kind's rhythm."""
         return self._base_interval_ms + self._rng.randint(0, ADVERTISING_DELAY_MS)
 
-    def advertisement(self, at_ms: int, whereabouts: Whereabouts) -> tuple[str, bytes]:
+    def advertisement(self, at_ms: int, _whereabouts: Whereabouts, /) -> tuple[str, bytes]:
         """The same bytes from the same address until the address rotates, if it ever does."""
         if self._kind.address == "private" and at_ms >= self._renewal_ms:
             self._renew(at_ms)

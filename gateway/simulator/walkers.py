@@ -8,6 +8,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from gateway.simulator.floor_plan import Area, FloorPlan, Point
@@ -55,7 +56,7 @@ class Walk:
 
     def __init__(self, legs: Sequence[Leg]) -> None:
         """Legs follow each other in time without a gap; ``ValueError`` if they do not, or if there is none."""
-        if not legs or any(a.end_ms != b.start_ms for a, b in zip(legs, legs[1:], strict=False)):
+        if not legs or any(a.end_ms != b.start_ms for a, b in pairwise(legs)):
             raise ValueError("a walk is a chain of legs")
         self.legs = tuple(legs)
         self._starts = [leg.start_ms for leg in self.legs]
@@ -136,7 +137,8 @@ class _Itinerary:
     def go_to(self, there: Point) -> None:
         """Through the passages to a place in any zone."""
         zone = self._plan.zone_at(there)
-        assert self._zone is not None and zone is not None
+        assert self._zone is not None
+        assert zone is not None
         for point in (*self._plan.route(self._zone, zone), there):
             metres = self._here.distance_to(point)
             if metres > 0:

@@ -25,8 +25,9 @@ _SIZE = 25
 def decode(data: bytes) -> IBeacon | Reject:
     """The beacon in manufacturer data that begin with `CODE`; `Reject` for any other length than 25 octets.
 
-    >>> decode(bytes.fromhex("4c000215 e2c56db5dffb48d2b060d0f5a71096e0 0064 0000 c5"))
-    IBeacon(uuid=b'\\xe2\\xc5m\\xb5\\xdf\\xfbH\\xd2\\xb0`\\xd0\\xf5\\xa7\\x10\\x96\\xe0', major=100, minor=0, measured_power_dbm=-59)
+    >>> beacon = decode(bytes.fromhex("4c000215 e2c56db5dffb48d2b060d0f5a71096e0 0064 0000 c5"))
+    >>> beacon.uuid.hex(), beacon.major, beacon.minor, beacon.measured_power_dbm
+    ('e2c56db5dffb48d2b060d0f5a71096e0', 100, 0, -59)
     >>> decode(bytes.fromhex("4c000215 e2c56db5"))
     Reject(format='ibeacon', kind='length')
     """
@@ -40,7 +41,7 @@ def encode(beacon: IBeacon) -> AdStructure:
     """The AD structure that `decode` reads; ``ValueError`` for a field that does not fit its octets.
 
     >>> encode(IBeacon(bytes(16), 1, 2, -59)).data.hex(" ", -2)
-    '4c 0002 1500 0000 0000 0000 0000 0000 0000 0000 0001 0002 c5'
+    '4c00 0215 0000 0000 0000 0000 0000 0000 0000 0000 0001 0002 c5'
     """
     if len(beacon.uuid) != 16:
         raise ValueError(f"a UUID has 16 octets, not {len(beacon.uuid)}")

@@ -1,0 +1,136 @@
+"""The app's side of the wire, for the demo and the tests: keeps every offer once, shows none late, returns receipts."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from gateway.contract.messages import AppOffer, Receipt, ReceiptData, read
+from gateway.contract.settings import Broker
+from gateway.contract.topics import app_offer, app_receipt, inbox_of
+from gateway.errors import Untrusted
+from gateway.io.broker import BrokerLost, Publication, Session
+from gateway.io.clock import Clock
+from gateway.io.store.database import DatabaseThread, open_database
+
+log = logging.getLogger(__name__)
+
+APP = Migrations("app")
+
+
+@APP(name="0001_first")
+def _first(db: Database) -> None:
+    db.execute(
+        "CREATE TABLE offer (offer TEXT PRIMARY KEY, inbox TEXT NOT NULL, payload TEXT NOT NULL, received_ms INTEGER NOT NULL,"
+        " times INTEGER NOT NULL, late INTEGER NOT NULL, receipt_sent INTEGER NOT NULL DEFAULT 0) STRICT"
+    )
+
+
+class Inboxes:
+    """One or several apps behind one connection."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        inboxes: Sequence[str],
+        path: Path,
+        clock: Clock,
+        *,
+        on_offer: Callable[[str, AppOffer, bool], None] | None = None,
+        client_id: str | None = None,
+    ) -> None:
+        """``on_offer(inbox, offer, is_new)`` is called for every offer that may be shown, also when it comes again."""
+        self._clock = clock
+        self._on_offer = on_offer
+        self._database = DatabaseThread(path, lambda: open_database(path, APP))
+        self._queue: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue()
+        """Offers as they arrive; ``None`` after a new connection, to send the receipts that are still owed."""
+        self._session = Session(
+            broker,
+            client_id or f"app-{inboxes[0]}",
+            will=None,
+            birth=self._birth,
+            subscriptions=[app_offer(inbox) for inbox in inboxes],
+            handle=self._receive,
+            clock=clock,
+            jitter=random.random,
+        )
+
+    @property
+    def online(self) -> asyncio.Event:
+        """Set while connected and subscribed."""
+        return self._session.online
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Receive until ``stop``."""
+        await self._database.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._session.run()), group.create_task(self._work())]
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._database.close()
+
+    async def _birth(self) -> list[Publication]:
+        self._queue.put_nowait(None)
+        return []
+
+    async def _receive(self, topic: str, payload: bytes, _retained: bool) -> None:
+        await self._queue.put((topic, payload))
+
+    async def _work(self) -> None:
+        while True:
+            arrived = await self._queue.get()
+            if arrived is not None:
+                await self._take(*arrived)
+            await self._send_receipts()
+
+    async def _take(self, topic: str, payload: bytes) -> None:
+        try:
+            offer = read(AppOffer, payload, "offer")
+        except Untrusted as error:
+            log.warning("offer refused: %s", error)
+            return
+        inbox = inbox_of(topic) or ""
+        now_ms = self._clock.now().wall_ms
+        late = now_ms > offer.expirytime
+        is_new = await self._database.run(lambda db: _keep(db, inbox, offer, payload, now_ms, late=late))
+        if self._on_offer is not None and not late:
+            self._on_offer(inbox, offer, is_new)
+
+    async def _send_receipts(self) -> None:
+        """A receipt is an application message: it is owed until the broker has it."""
+        for offer, inbox in await self._database.run(_owed_receipts):
+            now_ms = self._clock.now().wall_ms
+            data = ReceiptData(offer=offer, state="shown")
+            receipt = Receipt(id=f"{offer}-shown", source=f"app/{inbox}", time=now_ms, data=data)
+            try:
+                await self._session.publish(Publication.of(app_receipt(inbox), receipt, now_ms=now_ms))
+            except BrokerLost:
+                return
+            await self._database.run(partial(_receipt_sent, offer=offer))
+
+
+def _owed_receipts(db: Database) -> list[tuple[str, str]]:
+    return list(db.execute("SELECT offer, inbox FROM offer WHERE late = 0 AND receipt_sent = 0").fetchall())
+
+
+def _receipt_sent(db: Database, offer: str) -> None:
+    db.execute("UPDATE offer SET receipt_sent = 1 WHERE offer = ?", [offer])
+
+
+def _keep(db: Database, inbox: str, offer: AppOffer, payload: bytes, now_ms: int, *, late: bool) -> bool:
+    """True when the offer is new."""
+    before = db.execute("SELECT times FROM offer WHERE offer = ?", [offer.data.offer]).fetchone()
+    if before is not None:
+        db.execute("UPDATE offer SET times = times + 1 WHERE offer = ?", [offer.data.offer])
+        return False
+    db.execute("INSERT INTO offer VALUES (?, ?, ?, ?, 1, ?, 0)", [offer.data.offer, inbox, payload.decode(), now_ms, int(late)])
+    return True

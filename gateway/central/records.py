@@ -1,0 +1,291 @@
+"""Central's SQLite file: events exactly once, grants, what waits for an app, shoppers, promotions, versions.
+
+Functions take the open database and run inside their caller's transaction. The command line writes the same file from a process of
+its own; the service notices by ``PRAGMA data_version``.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from gateway.contract.messages import OfferMatchedData, UplinkEvent
+from gateway.contract.promotions import Promotion
+from gateway.core.model import PUSH_KINDS, Consent
+
+CENTRAL = Migrations("central")
+
+_FIRST = (
+    "CREATE TABLE version (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT",
+    """CREATE TABLE stream (store TEXT, gateway TEXT, epoch TEXT, contiguous INTEGER NOT NULL,
+        PRIMARY KEY (store, gateway, epoch)) STRICT""",
+    """CREATE TABLE event (store TEXT, gateway TEXT, epoch TEXT, seq INTEGER, type TEXT NOT NULL, time_ms INTEGER NOT NULL,
+        received_ms INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (store, gateway, epoch, seq)) STRICT""",
+    "CREATE TABLE shopper (inbox TEXT PRIMARY KEY, ku BLOB NOT NULL, consent INTEGER NOT NULL) STRICT",
+    """CREATE TABLE member (inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, store TEXT,
+        PRIMARY KEY (inbox, store)) STRICT""",
+    """CREATE TABLE pseudonym (store TEXT, rid TEXT, day INTEGER NOT NULL,
+        inbox TEXT NOT NULL REFERENCES shopper (inbox) ON DELETE CASCADE, PRIMARY KEY (store, rid)) STRICT""",
+    "CREATE TABLE promotion (store TEXT, promotion_id TEXT, document TEXT NOT NULL, PRIMARY KEY (store, promotion_id)) STRICT",
+    """CREATE TABLE visit (store TEXT, rid TEXT, number INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+        PRIMARY KEY (store, rid)) STRICT""",
+    """CREATE TABLE offer (offer TEXT PRIMARY KEY, store TEXT NOT NULL, gateway TEXT NOT NULL, rid TEXT NOT NULL,
+        inbox TEXT, promotion_id TEXT NOT NULL, kind TEXT NOT NULL, visit INTEGER NOT NULL, reason TEXT,
+        decided_ms INTEGER NOT NULL, deadline_ms INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX offer_rid ON offer (store, rid)",
+    """CREATE TABLE app_outbox (offer TEXT PRIMARY KEY REFERENCES offer (offer) ON DELETE CASCADE, inbox TEXT NOT NULL,
+        payload TEXT NOT NULL, deadline_ms INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE receipt (id TEXT PRIMARY KEY, inbox TEXT NOT NULL, offer TEXT NOT NULL, state TEXT NOT NULL,
+        time_ms INTEGER NOT NULL) STRICT""",
+)
+
+
+@CENTRAL(name="0001_first")
+def _first(db: Database) -> None:
+    for statement in _FIRST:
+        db.execute(statement)
+
+
+# ---- events -------------------------------------------------------------------------------------------------------------------
+
+
+def keep_event(db: Database, store: str, gateway: str, event: UplinkEvent, now_ms: int) -> bool:
+    """Store an event; False when it was there already."""
+    added = db.execute(
+        "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [store, gateway, event.epoch, event.seq, event.type, event.time, now_ms, event.data.model_dump_json()],
+    ).rowcount
+    return bool(added)
+
+
+def begin_stream(db: Database, store: str, gateway: str, epoch: str, oldest_seq: int) -> None:
+    """A gateway says where the numbers it still keeps begin: what is below will never come (again)."""
+    db.execute(
+        "INSERT INTO stream VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET contiguous = max(contiguous, excluded.contiguous)",
+        [store, gateway, epoch, oldest_seq - 1],
+    )
+
+
+def contiguous(db: Database, store: str, gateway: str, epoch: str) -> int:
+    """The highest number up to which nothing is missing, brought up to date."""
+    key = [store, gateway, epoch]
+    db.execute("INSERT OR IGNORE INTO stream VALUES (?, ?, ?, 0)", key)
+    where = "WHERE store = ? AND gateway = ? AND epoch = ?"
+    seq = int(db.execute(f"SELECT contiguous FROM stream {where}", key).fetchone()[0])
+    before = seq
+    for (following,) in db.execute(f"SELECT seq FROM event {where} AND seq > ? ORDER BY seq", [*key, seq]):
+        if following != seq + 1:
+            break
+        seq = following
+    if seq != before:
+        db.execute(f"UPDATE stream SET contiguous = ? {where}", [seq, *key])
+    return seq
+
+
+def streams_of(db: Database, store: str, gateway: str) -> list[str]:
+    """The epochs a gateway has had."""
+    return [row[0] for row in db.execute("SELECT epoch FROM stream WHERE store = ? AND gateway = ?", [store, gateway]).fetchall()]
+
+
+def visit_number(db: Database, store: str, rid: str, at_ms: int, gap_ms: int) -> int:
+    """Number of the shopper's visit as central sees it, whatever a gateway calls it: a new one after ``gap_ms`` without event."""
+    row = db.execute("SELECT number, last_ms FROM visit WHERE store = ? AND rid = ?", [store, rid]).fetchone()
+    number, last_ms = (1, at_ms) if row is None else (int(row[0]), int(row[1]))
+    if at_ms - last_ms >= gap_ms:
+        number += 1
+    db.execute("INSERT OR REPLACE INTO visit VALUES (?, ?, ?, ?)", [store, rid, number, max(at_ms, last_ms)])
+    return number
+
+
+# ---- offers -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision as it stands."""
+
+    offer: str
+    store: str
+    gateway: str
+    reason: str | None
+    deadline_ms: int
+
+
+def decision_of(db: Database, offer: str) -> Decided | None:
+    """What was decided about an offer."""
+    row = db.execute("SELECT offer, store, gateway, reason, deadline_ms FROM offer WHERE offer = ?", [offer]).fetchone()
+    return None if row is None else Decided(*row)
+
+
+def open_decisions(db: Database, store: str, gateway: str, now_ms: int) -> list[Decided]:
+    """Decisions whose deadline has not passed: told again when a gateway comes back."""
+    rows = db.execute(
+        "SELECT offer, store, gateway, reason, deadline_ms FROM offer WHERE store = ? AND gateway = ? AND deadline_ms > ?",
+        [store, gateway, now_ms],
+    )
+    return [Decided(*row) for row in rows.fetchall()]
+
+
+def granted_today(db: Database, store: str, rid: str, promotion_id: str) -> int:
+    """Grants of one promotion to one pseudonym, which lives for a day."""
+    return int(
+        db.execute(
+            "SELECT count(*) FROM offer WHERE store = ? AND rid = ? AND promotion_id = ? AND reason IS NULL",
+            [store, rid, promotion_id],
+        ).fetchone()[0]
+    )
+
+
+def pushes_in_visit(db: Database, store: str, rid: str, visit: int) -> int:
+    """Grants that spent the push of a visit."""
+    kinds = sorted(PUSH_KINDS)
+    marks = ", ".join("?" * len(kinds))
+    return int(
+        db.execute(
+            f"SELECT count(*) FROM offer WHERE store = ? AND rid = ? AND visit = ? AND reason IS NULL AND kind IN ({marks})",
+            [store, rid, visit, *kinds],
+        ).fetchone()[0]
+    )
+
+
+def keep_decision(
+    db: Database,
+    store: str,
+    gateway: str,
+    proposal: OfferMatchedData,
+    *,
+    inbox: str | None,
+    visit: int,
+    reason: str | None,
+    now_ms: int,
+) -> Decided:
+    """Note a decision for good."""
+    db.execute(
+        "INSERT INTO offer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            proposal.offer,
+            store,
+            gateway,
+            proposal.shopper,
+            inbox,
+            proposal.promotion_id,
+            proposal.kind,
+            visit,
+            reason,
+            now_ms,
+            proposal.deadline,
+        ],
+    )
+    return Decided(proposal.offer, store, gateway, reason, proposal.deadline)
+
+
+def queue_for_app(db: Database, offer: str, inbox: str, payload: bytes, deadline_ms: int) -> None:
+    """A granted offer waits for its PUBACK."""
+    db.execute("INSERT INTO app_outbox VALUES (?, ?, ?, ?)", [offer, inbox, payload.decode(), deadline_ms])
+
+
+def waiting_for_apps(db: Database, now_ms: int) -> list[tuple[str, str, bytes, int]]:
+    """(offer, inbox, payload, deadline) of what is not confirmed; what has become late is dropped."""
+    db.execute("DELETE FROM app_outbox WHERE deadline_ms <= ?", [now_ms])
+    rows = db.execute("SELECT offer, inbox, payload, deadline_ms FROM app_outbox ORDER BY rowid").fetchall()
+    return [(row[0], row[1], row[2].encode(), row[3]) for row in rows]
+
+
+def sent_to_app(db: Database, offer: str) -> None:
+    """The broker has it."""
+    db.execute("DELETE FROM app_outbox WHERE offer = ?", [offer])
+
+
+def keep_receipt(db: Database, receipt_id: str, inbox: str, offer: str, state: str, time_ms: int) -> bool:
+    """Store a receipt for an offer of this inbox; False when it is known already or the offer is not this inbox's."""
+    own = db.execute("SELECT 1 FROM offer WHERE offer = ? AND inbox = ?", [offer, inbox]).fetchone()
+    if own is None:
+        return False
+    added = db.execute("INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?)", [receipt_id, inbox, offer, state, time_ms])
+    return bool(added.rowcount)
+
+
+# ---- shoppers and promotions --------------------------------------------------------------------------------------------------
+
+
+def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[str]) -> None:
+    """An app whose owner consented: its inbox, key and the stores whose region it met."""
+    db.execute(
+        "INSERT INTO shopper VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET ku = excluded.ku, consent = excluded.consent",
+        [inbox, ku, int(consent)],
+    )
+    for store in stores:
+        db.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", [inbox, store])
+
+
+def opt_out(db: Database, inbox: str) -> bool:
+    """Forget an app; False when it is not known. Offers that wait for it are dropped, past ones stay countable."""
+    db.execute("DELETE FROM app_outbox WHERE inbox = ?", [inbox])
+    db.execute("UPDATE offer SET inbox = NULL WHERE inbox = ?", [inbox])
+    return bool(db.execute("DELETE FROM shopper WHERE inbox = ?", [inbox]).rowcount)
+
+
+def shoppers(db: Database) -> list[tuple[str, Consent, list[str]]]:
+    """(inbox, consent, stores) of every app."""
+    found: dict[str, tuple[Consent, list[str]]] = {}
+    for inbox, consent, store in db.execute(
+        "SELECT inbox, consent, store FROM shopper LEFT JOIN member USING (inbox) ORDER BY inbox, store"
+    ).fetchall():
+        found.setdefault(inbox, (Consent(consent), []))[1].extend([store] if store else [])
+    return [(inbox, consent, stores) for inbox, (consent, stores) in found.items()]
+
+
+def members(db: Database, store: str) -> list[tuple[str, bytes, Consent]]:
+    """(inbox, KU, consent) of the apps that met the store's region."""
+    rows = db.execute(
+        "SELECT inbox, ku, consent FROM shopper JOIN member USING (inbox) WHERE store = ? ORDER BY inbox", [store]
+    ).fetchall()
+    return [(inbox, ku, Consent(consent)) for inbox, ku, consent in rows]
+
+
+def name_pseudonyms(db: Database, store: str, day: int, pseudonyms: list[tuple[str, str]]) -> None:
+    """Remember whose pseudonym (rid, inbox) is whose on ``day``; days before yesterday are forgotten."""
+    db.conn.executemany(
+        "INSERT OR REPLACE INTO pseudonym VALUES (?, ?, ?, ?)", [[store, rid, day, inbox] for rid, inbox in pseudonyms]
+    )
+
+
+def forget_pseudonyms(db: Database, store: str, before_day: int) -> None:
+    """Past days can no longer be asked for."""
+    db.execute("DELETE FROM pseudonym WHERE store = ? AND day < ?", [store, before_day])
+
+
+def inbox_of(db: Database, store: str, rid: str) -> tuple[str, Consent] | None:
+    """The app behind a pseudonym."""
+    row = db.execute(
+        "SELECT inbox, consent FROM pseudonym JOIN shopper USING (inbox) WHERE store = ? AND rid = ?", [store, rid]
+    ).fetchone()
+    return None if row is None else (row[0], Consent(row[1]))
+
+
+def replace_promotions(db: Database, store: str, promotions: tuple[Promotion, ...]) -> None:
+    """The store's promotions, whole."""
+    db.execute("DELETE FROM promotion WHERE store = ?", [store])
+    db.conn.executemany(
+        "INSERT INTO promotion VALUES (?, ?, ?)",
+        [[store, promotion.promotion_id, promotion.model_dump_json(exclude_defaults=True)] for promotion in promotions],
+    )
+
+
+def promotions(db: Database, store: str) -> tuple[Promotion, ...]:
+    """The store's promotions, by id."""
+    rows = db.execute("SELECT document FROM promotion WHERE store = ? ORDER BY promotion_id", [store]).fetchall()
+    return tuple(Promotion.model_validate(json.loads(document)) for (document,) in rows)
+
+
+def next_version(db: Database, name: str) -> int:
+    """One more than ever before."""
+    db.execute("INSERT INTO version VALUES (?, 1) ON CONFLICT DO UPDATE SET version = version + 1", [name])
+    return int(db.execute("SELECT version FROM version WHERE name = ?", [name]).fetchone()[0])
+
+
+def new_key() -> bytes:
+    """A KU as an app makes it."""
+    return secrets.token_bytes(32)

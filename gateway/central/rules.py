@@ -1,0 +1,41 @@
+"""Grant or refuse, pure: the gateway has decided zone, window, caps and audience; central holds what only it can know."""
+
+from dataclasses import dataclass
+
+from gateway.contract.messages import OfferMatchedData, RefusalReason
+from gateway.contract.promotions import Promotion
+from gateway.core.model import PUSH_KINDS, Consent
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What central knows about one proposal."""
+
+    now_ms: int
+    inbox: str | None
+    consent: Consent
+    promotion: Promotion | None
+    granted_today: int
+    """Offers of this promotion that this shopper has been granted in this store today."""
+    pushes_this_visit: int
+    pushes_per_visit: int
+
+
+def refusal(proposal: OfferMatchedData, facts: Facts) -> RefusalReason | None:
+    """The reason to refuse, or ``None`` to grant.
+
+    Caps are the gateway's; they are looked at again because a gateway that lost its database proposes the same again.
+    """
+    if facts.now_ms > proposal.deadline:
+        return "late"
+    if facts.inbox is None:
+        return "unknown_shopper"
+    if not facts.consent & Consent.OFFERS:
+        return "no_consent"
+    if facts.promotion is None:
+        return "unknown_promotion"
+    if facts.granted_today >= facts.promotion.daily_cap:
+        return "already_granted"
+    if proposal.kind in PUSH_KINDS and facts.pushes_this_visit >= facts.pushes_per_visit:
+        return "push_spent"
+    return None

@@ -1,0 +1,317 @@
+"""Central's wiring: events in, exactly once; acknowledgements, decisions and offers out; signed rosters and catalogues down."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from dataclasses import dataclass, field
+from functools import partial
+
+from sqlite_utils import Database
+
+from gateway.central import records
+from gateway.central.publishing import SOURCE, StorePublisher
+from gateway.central.records import CENTRAL, Decided
+from gateway.central.rules import Facts, refusal
+from gateway.contract.messages import (
+    Ack,
+    AckData,
+    AppOffer,
+    AppOfferData,
+    CentralState,
+    CentralStateData,
+    Decision,
+    DecisionData,
+    GatewayStatus,
+    OfferMatched,
+    OfferMatchedData,
+    Receipt,
+    UplinkEvent,
+    VisitEnded,
+    ZoneExited,
+    read,
+    read_event,
+)
+from gateway.contract.promotions import Promotion
+from gateway.contract.settings import CentralSettings
+from gateway.contract.topics import (
+    ANY_EVENT,
+    ANY_RECEIPT,
+    ANY_STATUS,
+    CENTRAL_STATE,
+    StoreTopics,
+    app_offer,
+    gateway_of,
+    inbox_of,
+)
+from gateway.core.model import Consent
+from gateway.errors import Untrusted
+from gateway.io.broker import BrokerLost, Publication, Session
+from gateway.io.clock import Clock
+from gateway.io.signing import Signer
+from gateway.io.store.database import DatabaseThread, open_database
+
+log = logging.getLogger(__name__)
+
+_BATCH = 200
+_POLL_MS = 250
+_MAX_QUEUED = 10_000
+
+
+@dataclass(slots=True)
+class _Replies:
+    """What a batch of messages makes central say; sent after its commit."""
+
+    streams: set[tuple[str, str, str]] = field(default_factory=set)
+    """(store, gateway, epoch) to acknowledge."""
+    decisions: list[Decided] = field(default_factory=list)
+
+
+class Central:
+    """The reference service for any number of stores."""
+
+    def __init__(self, settings: CentralSettings, clock: Clock, signer: Signer | None = None) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._instance = secrets.token_hex(8)
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.signer = signer or Signer.from_file(settings.state_dir / "signing.key")
+        path = settings.state_dir / "central.db"
+        self._database = DatabaseThread(path, lambda: open_database(path, CENTRAL))
+        self._session = Session(
+            settings.broker,
+            "central",
+            will=lambda: self._state("offline"),
+            birth=self._birth,
+            subscriptions=[ANY_STATUS, ANY_EVENT, ANY_RECEIPT],
+            handle=self._receive,
+            clock=clock,
+            jitter=random.random,
+        )
+        self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_MAX_QUEUED)
+        self._publishers: dict[str, StorePublisher] = {}
+        self._promotions: dict[str, dict[str, Promotion]] = {}
+        self._for_apps = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop``."""
+        await self._database.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._session.run(), name="broker"),
+                    group.create_task(self._work(), name="work"),
+                    group.create_task(self._publish_downlinks(), name="downlinks"),
+                    group.create_task(self._publish_offers(), name="offers"),
+                ]
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._database.close()
+
+    # ---- events in ------------------------------------------------------------------------------------------------------------
+
+    async def _receive(self, topic: str, payload: bytes, _retained: bool) -> None:
+        await self._queue.put((topic, payload))
+
+    async def _work(self) -> None:
+        """Take what has arrived, store it in one transaction, then answer."""
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            replies = await self._database.run(partial(self._store, batch=batch))
+            self._for_apps.set()
+            await self._answer(replies)
+
+    def _store(self, db: Database, batch: list[tuple[str, bytes]]) -> _Replies:
+        replies = _Replies()
+        for topic, payload in batch:
+            try:
+                self._store_one(db, topic, payload, replies)
+            except Untrusted as error:
+                log.warning("uplink refused: %s", error)
+        return replies
+
+    def _store_one(self, db: Database, topic: str, payload: bytes, replies: _Replies) -> None:
+        now_ms = self._clock.now().wall_ms
+        inbox = inbox_of(topic)
+        if inbox is not None:
+            receipt = read(Receipt, payload, "receipt")
+            records.keep_receipt(db, receipt.id, inbox, receipt.data.offer, receipt.data.state, receipt.time)
+            return
+        origin = gateway_of(topic)
+        if origin is None or origin[0] not in self._settings.stores:
+            raise Untrusted("is of a store that central does not serve.", where="uplink")
+        if topic.endswith("/status"):
+            self._store_status(db, *origin, payload, replies)
+            return
+        store, gateway = origin
+        event = read_event(payload, "event")
+        replies.streams.add((store, gateway, event.epoch))
+        is_new = records.keep_event(db, store, gateway, event, now_ms)
+        visit = self._visit(db, store, event) if is_new else 0
+        if isinstance(event, OfferMatched):
+            replies.decisions.append(self._decide(db, store, gateway, event.data, visit, now_ms))
+
+    def _store_status(self, db: Database, store: str, gateway: str, payload: bytes, replies: _Replies) -> None:
+        if not payload:
+            return
+        status = read(GatewayStatus, payload, "status").data
+        if status.state != "online" or status.epoch is None:
+            return
+        records.begin_stream(db, store, gateway, status.epoch, status.oldest_seq or 1)
+        replies.streams.add((store, gateway, status.epoch))
+        replies.decisions += records.open_decisions(db, store, gateway, self._clock.now().wall_ms)
+
+    def _visit(self, db: Database, store: str, event: UplinkEvent) -> int:
+        """The number of the visit that a new event belongs to."""
+        shopper: str | None = getattr(event.data, "shopper", None)
+        if shopper is None or isinstance(event, VisitEnded):
+            return 0
+        at_ms = event.data.exit_time if isinstance(event, ZoneExited) else event.time
+        return records.visit_number(db, store, shopper, at_ms, self._settings.visit_gap_s * 1000)
+
+    def _decide(self, db: Database, store: str, gateway: str, proposal: OfferMatchedData, visit: int, now_ms: int) -> Decided:
+        """Grant or refuse once; a proposal that comes again gets the same answer."""
+        before = records.decision_of(db, proposal.offer)
+        if before is not None:
+            return before
+        owner = records.inbox_of(db, store, proposal.shopper)
+        inbox, consent = (None, Consent.NONE) if owner is None else owner
+        promotion = self._promotions_of(db, store).get(proposal.promotion_id)
+        facts = Facts(
+            now_ms=now_ms,
+            inbox=inbox,
+            consent=consent,
+            promotion=promotion,
+            granted_today=records.granted_today(db, store, proposal.shopper, proposal.promotion_id),
+            pushes_this_visit=records.pushes_in_visit(db, store, proposal.shopper, visit),
+            pushes_per_visit=self._settings.stores[store].pushes_per_visit,
+        )
+        reason = refusal(proposal, facts)
+        decided = records.keep_decision(db, store, gateway, proposal, inbox=inbox, visit=visit, reason=reason, now_ms=now_ms)
+        if reason is None and inbox is not None and promotion is not None:
+            offer = _app_offer(store, proposal, promotion, now_ms)
+            records.queue_for_app(db, proposal.offer, inbox, offer.to_json(), proposal.deadline)
+        return decided
+
+    def _promotions_of(self, db: Database, store: str) -> dict[str, Promotion]:
+        if store not in self._promotions:
+            self._promotions[store] = {p.promotion_id: p for p in records.promotions(db, store)}
+        return self._promotions[store]
+
+    # ---- answers out ----------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, replies: _Replies) -> None:
+        """Acknowledge and decide; what is lost with the link is said again when the gateway or central comes back."""
+        now_ms = self._clock.now().wall_ms
+        publications = [self._decision(decided, now_ms) for decided in replies.decisions]
+        for store, gateway, epoch in sorted(replies.streams):
+            seq = await self._database.run(partial(records.contiguous, store=store, gateway=gateway, epoch=epoch))
+            ack = Ack(id=f"{epoch}-{seq}", source=SOURCE, time=now_ms, data=AckData(epoch=epoch, seq=seq))
+            publications.append(Publication.of(StoreTopics(store, gateway).ack, ack, now_ms=now_ms))
+        with contextlib.suppress(BrokerLost):
+            await self._publish_all(publications)
+
+    def _decision(self, decided: Decided, now_ms: int) -> Publication:
+        decision = Decision.model_validate(
+            {
+                "id": f"{decided.offer}-decision",
+                "source": SOURCE,
+                "time": now_ms,
+                "expirytime": decided.deadline_ms,
+                "data": DecisionData.model_validate(
+                    {"offer": decided.offer, "granted": decided.reason is None, "reason": decided.reason}
+                ),
+            }
+        )
+        return Publication.of(StoreTopics(decided.store, decided.gateway).decision, decision, now_ms=now_ms)
+
+    async def _publish_offers(self) -> None:
+        """Granted offers to the apps, until the broker has each; what has become late is dropped."""
+        while True:
+            await self._session.online.wait()
+            self._for_apps.clear()
+            waiting = await self._database.run(partial(records.waiting_for_apps, now_ms=self._clock.now().wall_ms))
+            for offer, inbox, payload, deadline_ms in waiting:
+                now_ms = self._clock.now().wall_ms
+                if deadline_ms <= now_ms:
+                    continue
+                expiry_s = (deadline_ms - now_ms + 999) // 1000
+                try:
+                    await self._session.publish(Publication(app_offer(inbox), payload, expiry_s=expiry_s, correlation=offer))
+                except BrokerLost:
+                    break
+                await self._database.run(partial(records.sent_to_app, offer=offer))
+            else:
+                await self._for_apps.wait()
+
+    async def _publish_downlinks(self) -> None:
+        """Watch the file for what the command line or another process changed, and the calendar for a new day."""
+        seen = (-1, -1)
+        while True:
+            await self._session.online.wait()
+            version = await self._database.run(lambda db: int(db.execute("PRAGMA data_version").fetchone()[0]))
+            if seen[1] != self._session.connections:
+                # The broker may have lost what it retained.
+                self._publishers.clear()
+            if seen[0] != version:
+                self._promotions.clear()
+            seen = (version, self._session.connections)
+            publications = await self._database.run(self._downlinks)
+            try:
+                await self._publish_all(publications)
+            except BrokerLost:
+                seen = (-1, -1)
+            await self._clock.sleep_ms(_POLL_MS)
+
+    def _downlinks(self, db: Database) -> list[Publication]:
+        now_ms = self._clock.now().wall_ms
+        out: list[Publication] = []
+        for store, settings in self._settings.stores.items():
+            publisher = self._publishers.get(store)
+            if publisher is None:
+                publisher = StorePublisher(store, settings, self._settings.roster_days, self.signer)
+                self._publishers[store] = publisher
+            out += publisher.catalogue(db, now_ms)
+            out += publisher.roster(db, now_ms)
+        return out
+
+    async def _publish_all(self, publications: list[Publication]) -> None:
+        for publication in publications:
+            await self._session.publish(publication)
+
+    async def _birth(self) -> list[Publication]:
+        return [self._state("online")]
+
+    def _state(self, state: str) -> Publication:
+        now_ms = self._clock.now().wall_ms
+        data = CentralStateData.model_validate({"state": state, "instance": self._instance})
+        message = CentralState(id=secrets.token_hex(8), source=SOURCE, time=now_ms, data=data)
+        return Publication.of(CENTRAL_STATE, message, now_ms=now_ms, retain=True)
+
+
+def _app_offer(store: str, proposal: OfferMatchedData, promotion: Promotion, now_ms: int) -> AppOffer:
+    return AppOffer(
+        id=proposal.offer,
+        source=SOURCE,
+        time=now_ms,
+        expirytime=proposal.deadline,
+        data=AppOfferData(
+            offer=proposal.offer,
+            promotion_id=proposal.promotion_id,
+            kind=proposal.kind,
+            push=proposal.push,
+            store=store,
+            zone=proposal.zone,
+            title=dict(promotion.long_title),
+            text=dict(promotion.text),
+            code=promotion.generic_redemption_code,
+            url=promotion.promotion_url,
+            valid_until=promotion.compiled().effective_until_ms,
+            matched_time=proposal.matched_time,
+        ),
+    )

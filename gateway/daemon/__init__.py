@@ -1,0 +1,260 @@
+"""The gateway's wiring: ears → pipeline → database → broker, a few tasks in one TaskGroup."""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from gateway import __version__
+from gateway.contract.messages import (
+    Ack,
+    CentralState,
+    Decision,
+    GatewayStatus,
+    GatewayStatusData,
+    Telemetry,
+    TelemetryData,
+    read,
+)
+from gateway.contract.settings import Settings
+from gateway.contract.shop import ShopFile
+from gateway.contract.topics import CENTRAL_STATE, StoreTopics
+from gateway.core.model import Step, Verdict
+from gateway.core.pipeline import TICK_MS, Pipeline, Tuning
+from gateway.daemon.delivery import Delivery
+from gateway.daemon.downlink import Downlinks
+from gateway.errors import Untrusted
+from gateway.io.broker import BrokerLost, Publication, Session
+from gateway.io.clock import Clock, boot_id
+from gateway.io.notify import Notifier
+from gateway.io.signing import Verifier
+from gateway.io.store import Store
+
+log = logging.getLogger(__name__)
+
+_MINUTE_MS = 60_000
+_WATCHDOG_MS = 10_000
+_MAX_LAG_MS = 5_000
+
+Heard = Callable[[str, str, int, bytes], None]
+"""(receiver, address, RSSI in dBm, AD structures): called once per advertisement."""
+
+
+class Ear(Protocol):
+    """Something that hears advertisements until it is cancelled."""
+
+    async def run(self) -> None:
+        """Listen for ever."""
+
+
+class Daemon:
+    """One gateway of one store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        shop: ShopFile,
+        clock: Clock,
+        *,
+        notifier: Notifier | None = None,
+        observe: Callable[[Step], None] | None = None,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        database: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._notifier = notifier or Notifier()
+        self._observe = observe
+        self._topics = StoreTopics(settings.store, settings.gateway)
+        self._boot_id = boot_id()
+        self._started = clock.now()
+        self.pipeline = Pipeline(shop.compiled(), _tuning(settings), new_id, self._started)
+        self._store = Store(
+            database or settings.state_dir / "gateway.db", quota_mib=settings.storage.quota_mib, boot_id=self._boot_id
+        )
+        self._session = Session(
+            settings.broker,
+            f"gw-{settings.store}-{settings.gateway}",
+            will=lambda: self._status("offline", None),
+            birth=self._birth,
+            subscriptions=[
+                CENTRAL_STATE,
+                self._topics.ack,
+                self._topics.decision,
+                self._topics.catalogue,
+                self._topics.any_roster,
+                self._topics.roster_delta,
+            ],
+            handle=self._take,
+            clock=clock,
+            jitter=random.random,
+        )
+        self._delivery = Delivery(self._store, self._session, self._topics, settings.broker, clock)
+        verifier = Verifier(tuple(bytes.fromhex(key) for key in settings.trust.public_keys), settings.store)
+        self._downlinks = Downlinks(self._topics, verifier, self.pipeline, self._store, clock)
+
+    def heard(self, receiver: str, address: str, rssi_dbm: int, data: bytes) -> None:
+        """One advertisement, now."""
+        self.pipeline.receive(receiver, address, rssi_dbm, data, self._clock.now())
+
+    async def run(self, ears: Sequence[Ear], stop: asyncio.Event) -> None:
+        """Serve until ``stop``; ``GatewayError`` (perhaps in an ``ExceptionGroup``) when that is impossible."""
+        self._warn_of_what_is_missing()
+        await self._store.start()
+        try:
+            await self._downlinks.restore()
+            now = self._clock.now()
+            self.pipeline.remember(await self._store.recall(now.wall_ms), now)
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._session.run(), name="broker"),
+                    group.create_task(self._delivery.run(), name="delivery"),
+                    group.create_task(self._tick_forever(), name="tick"),
+                    group.create_task(self._every(_MINUTE_MS, self._each_minute), name="minute"),
+                    group.create_task(self._every(_WATCHDOG_MS, self._watch), name="watchdog"),
+                    *(group.create_task(ear.run(), name="ear") for ear in ears),
+                ]
+                self._notifier.send("READY=1", "STATUS=listening")
+                await stop.wait()
+                self._notifier.send("STOPPING=1")
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._store.close()
+
+    # ---- tasks ----------------------------------------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        while True:
+            now = self._clock.now()
+            step = self.pipeline.tick(now, self._clock.quality())
+            if step != Step():
+                await self._store.commit(step, quality=self._clock.quality(), wall_ms=now.wall_ms)
+                self._delivery.committed()
+                if self._observe is not None:
+                    self._observe(step)
+            while self.pipeline.identity.prepare(self._clock.now().wall_ms):
+                await asyncio.sleep(0)
+            await self._clock.sleep_ms(TICK_MS)
+
+    async def _every(self, period_ms: int, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await work()
+            await self._clock.sleep_ms(period_ms)
+
+    async def _each_minute(self) -> None:
+        now = self._clock.now()
+        await self._store.note_alive(now.wall_ms, self._settings.storage.keep_ledger_days)
+        if self._session.online.is_set():
+            publication = Publication.of(self._topics.telemetry, await self._telemetry(), now_ms=now.wall_ms, qos=0)
+            try:
+                await self._session.publish(publication)
+            except BrokerLost:
+                return
+
+    async def _watch(self) -> None:
+        """The watchdog is fed only while the loop keeps up and the database answers; network and radio are not its business."""
+        before = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.05)
+        lag_ms = (asyncio.get_running_loop().time() - before) * 1000
+        rows, _ = await self._store.backlog()
+        if lag_ms < _MAX_LAG_MS:
+            online = "broker online" if self._session.online.is_set() else "broker offline"
+            self._notifier.send("WATCHDOG=1", f"STATUS={self.pipeline.shoppers_present} present, {rows} events waiting, {online}")
+
+    # ---- broker ---------------------------------------------------------------------------------------------------------------
+
+    async def _take(self, topic: str, payload: bytes, _retained: bool) -> None:
+        try:
+            if topic == CENTRAL_STATE:
+                await self._take_central_state(payload)
+            elif topic == self._topics.ack:
+                ack = read(Ack, payload, "ack").data
+                await self._delivery.acknowledged(ack.epoch, ack.seq)
+            elif topic == self._topics.decision:
+                await self._take_decision(read(Decision, payload, "decision"))
+            else:
+                await self._downlinks.take(topic, payload)
+        except Untrusted as error:
+            log.warning("downlink refused: %s", error)
+
+    async def _take_central_state(self, payload: bytes) -> None:
+        if not payload:
+            return
+        central = read(CentralState, payload, CENTRAL_STATE).data
+        if self._delivery.central_is(central.state, central.instance) and self._session.online.is_set():
+            # A new central may have lost its counters: tell it where our numbers begin.
+            try:
+                for publication in await self._birth():
+                    await self._session.publish(publication)
+            except BrokerLost:
+                return
+
+    async def _take_decision(self, decision: Decision) -> None:
+        verdict = Verdict(decision.data.offer, "granted" if decision.data.granted else "refused", decision.data.reason or "")
+        self.pipeline.decide(verdict)
+        await self._store.decide(verdict, self._clock.now().wall_ms)
+
+    async def _birth(self) -> list[Publication]:
+        oldest, _ = await self._store.outbox_bounds()
+        return [self._status("online", oldest)]
+
+    def _status(self, state: str, oldest_seq: int | None) -> Publication:
+        now_ms = self._clock.now().wall_ms
+        status = GatewayStatus(
+            id=secrets.token_hex(8),
+            source=self._topics.source,
+            time=now_ms,
+            data=GatewayStatusData.model_validate(
+                {"state": state, "version": __version__, "epoch": self._store.epoch or None, "oldest_seq": oldest_seq}
+            ),
+        )
+        return Publication.of(self._topics.status, status, now_ms=now_ms, retain=True)
+
+    async def _telemetry(self) -> Telemetry:
+        counters, catalogue, now = self.pipeline.counters, self.pipeline.catalogue, self._clock.now()
+        rows, oldest_ms = await self._store.backlog()
+        return Telemetry(
+            id=secrets.token_hex(8),
+            source=self._topics.source,
+            time=now.wall_ms,
+            data=TelemetryData(
+                uptime_s=(now.mono_ms - self._started.mono_ms) // 1000,
+                advertisements=counters.advertisements,
+                strangers=counters.strangers,
+                rejects=dict(counters.rejects),
+                beacons=counters.beacons,
+                sightings=counters.sightings,
+                shoppers_present=self.pipeline.shoppers_present,
+                roster_size=self.pipeline.identity.roster_size,
+                catalogue_version=None if catalogue is None else catalogue.version,
+                outbox_rows=rows,
+                outbox_oldest_s=None if oldest_ms is None else max(0, now.wall_ms - oldest_ms) / 1000,
+                offers=dict(counters.offers),
+            ),
+        )
+
+    def _warn_of_what_is_missing(self) -> None:
+        missing = self._settings.privacy.missing
+        if missing:
+            log.warning("nothing about phones is kept until these settings are made: %s", ", ".join(missing))
+        if not self._settings.trust.public_keys:
+            log.warning("trust.public_keys is empty: no catalogue and no roster will be accepted")
+
+
+def _tuning(settings: Settings) -> Tuning:
+    return Tuning(
+        time_zone=ZoneInfo(settings.time_zone),
+        day_start_s=settings.day_start_s,
+        skew_s=settings.clock.skew_s,
+        margin=settings.presence.margin,
+        hold_ms=round(settings.presence.hold_s * 1000),
+        visit_gap_ms=settings.presence.visit_gap_s * 1000,
+        service_uuid16=settings.chain.service_uuid16,
+        company_id=settings.chain.company_id,
+        keeps_phones=settings.privacy.is_complete,
+    )

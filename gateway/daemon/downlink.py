@@ -1,0 +1,153 @@
+"""What central sends down: verified, brought into force, and remembered so that a restart without network finds it again."""
+
+import asyncio
+import logging
+
+from gateway.contract.downlinks import (
+    Catalogue,
+    RosterChunk,
+    RosterDelta,
+    RosterManifest,
+    records_from_base64,
+    unpack_records,
+)
+from gateway.contract.roster_assembly import RosterAssembly
+from gateway.contract.topics import StoreTopics
+from gateway.core.identity import DayRoster
+from gateway.core.model import RosterEntry
+from gateway.core.pipeline import Pipeline
+from gateway.errors import Untrusted
+from gateway.io.clock import Clock
+from gateway.io.signing import Verifier
+from gateway.io.store import Store
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING_DELTAS = 256
+
+
+class Downlinks:
+    """Catalogue and roster of one store."""
+
+    def __init__(self, topics: StoreTopics, verifier: Verifier, pipeline: Pipeline, store: Store, clock: Clock) -> None:
+        self._prefix = topics.down
+        self._verifier = verifier
+        self._pipeline = pipeline
+        self._store = store
+        self._clock = clock
+        self._assembly = RosterAssembly()
+        self._deltas: dict[tuple[int, int], RosterDelta] = {}
+        """Deltas that wait for the version they build on, by day and that version."""
+
+    async def restore(self) -> None:
+        """Bring back into force what the last process had; what has expired since is dropped."""
+        gone = []
+        for name, payload in await self._store.snapshots():
+            try:
+                await self._take(name, payload, keep=False)
+            except Untrusted as error:
+                log.info("remembered downlink: %s", error)
+                gone.append(name)
+        await self._store.drop_snapshots(gone)
+
+    async def take(self, topic: str, payload: bytes) -> None:
+        """One message below the store's ``down/``; anything that cannot be trusted leaves the old one in force."""
+        name = topic.removeprefix(self._prefix)
+        if not payload:
+            return
+        try:
+            await self._take(name, payload, keep=True)
+        except Untrusted as error:
+            log.warning("downlink refused: %s", error)
+
+    async def _take(self, name: str, payload: bytes, *, keep: bool) -> None:
+        now_ms = self._clock.now().wall_ms
+        parts = name.split("/")
+        if name == "catalogue":
+            catalogue = self._verifier.open(payload, Catalogue, where=name, now_ms=now_ms)
+            if await self._use_catalogue(catalogue) and keep:
+                await self._store.keep_snapshot(name, catalogue.version, payload)
+        elif parts[0] == "roster" and parts[-1] == "manifest":
+            manifest = self._verifier.open(payload, RosterManifest, where=name, now_ms=now_ms)
+            if self._is_news(manifest.day, manifest.version, name):
+                if keep:
+                    await self._store.keep_snapshot(name, manifest.version, payload)
+                await self._use_roster(self._assembly.add_manifest(manifest))
+        elif parts[:2] == ["roster", "delta"]:
+            delta = self._verifier.open(payload, RosterDelta, where=name, now_ms=now_ms)
+            await self._use_delta(delta, payload, keep=keep)
+        elif parts[0] == "roster":
+            chunk = self._verifier.open(payload, RosterChunk, where=name, now_ms=now_ms)
+            if self._is_news(chunk.day, chunk.version, name):
+                if keep:
+                    await self._store.keep_snapshot(name, chunk.version, payload)
+                await self._use_roster(self._assembly.add_chunk(chunk))
+        else:
+            raise Untrusted("is no downlink of this version.", where=name)
+
+    async def _use_catalogue(self, document: Catalogue) -> bool:
+        in_force = self._pipeline.catalogue
+        if in_force is not None and document.version <= in_force.version:
+            if document.version < in_force.version:
+                raise Untrusted(f"is version {document.version}, older than {in_force.version} in force.", where="catalogue")
+            return False
+        quiet = None if document.quiet_hours is None else document.quiet_hours.compiled()
+        compiled = await asyncio.to_thread(
+            self._pipeline.compile_catalogue,
+            document.version,
+            [promotion.compiled() for promotion in document.promotions],
+            quiet,
+            self._clock.now().wall_ms,
+        )
+        self._pipeline.use_catalogue(compiled)
+        log.info("catalogue version %d in force: %d promotions", document.version, len(document.promotions))
+        return True
+
+    def _is_news(self, day: int, version: int, where: str) -> bool:
+        roster = self._pipeline.identity.roster(day)
+        if roster is None or version > roster.version:
+            return True
+        if version < roster.version:
+            raise Untrusted(f"is version {version}, older than {roster.version} in force.", where=where)
+        return False
+
+    async def _use_roster(self, whole: tuple[RosterManifest, list[RosterEntry]] | None) -> None:
+        if whole is None:
+            return
+        manifest, entries = whole
+        windows = self._pipeline.identity.windows_around(self._clock.now().wall_ms, manifest.day)
+        roster = await asyncio.to_thread(DayRoster, manifest.day, manifest.version, entries, windows)
+        self._pipeline.use_roster(roster)
+        log.info("roster of day %d version %d in force: %d shoppers", manifest.day, manifest.version, len(entries))
+        for day, previous in [key for key in self._deltas if key[0] == manifest.day and key[1] < manifest.version]:
+            del self._deltas[day, previous]
+        await self._store.drop_snapshots_up_to(_delta_name(manifest.day), manifest.version)
+        await self._use_waiting(manifest.day)
+
+    async def _use_delta(self, delta: RosterDelta, payload: bytes, *, keep: bool) -> None:
+        roster = self._pipeline.identity.roster(delta.day)
+        if roster is not None and delta.version <= roster.version:
+            return
+        if keep:
+            await self._store.keep_snapshot(_delta_name(delta.day, delta.version), delta.version, payload)
+        if len(self._deltas) < _MAX_WAITING_DELTAS:
+            self._deltas[delta.day, delta.previous] = delta
+        await self._use_waiting(delta.day)
+
+    async def _use_waiting(self, day: int) -> None:
+        """Apply deltas in order as far as they follow one another without a gap."""
+        while (roster := self._pipeline.identity.roster(day)) is not None:
+            delta = self._deltas.pop((day, roster.version), None)
+            if delta is None:
+                return
+            try:
+                entries = unpack_records(records_from_base64(delta.upserts))
+            except ValueError as error:
+                raise Untrusted(f"holds no records ({error}).", where="roster delta") from error
+            self._pipeline.apply_roster_delta(day, delta.version, entries, delta.removals)
+            log.info("roster of day %d version %d in force by delta", day, delta.version)
+
+
+def _delta_name(day: int, version: int | None = None) -> str:
+    """Sorts by version, behind the manifests and chunks of every day; without a version the prefix of the day's."""
+    return f"roster/delta/{day}/" if version is None else f"roster/delta/{day}/{version:012d}"

@@ -1,0 +1,1 @@
+"""Each file wraps one foreign thing and turns its failures into ours; io files do not know each other."""

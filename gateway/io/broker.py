@@ -1,0 +1,243 @@
+"""One MQTT session that lives as long as the process: will, birth, subscriptions, publications that wait for their PUBACK.
+
+::
+
+    waiting ── connected, subscribed, birth published ──▶ online ── link lost, or a PUBACK overdue ──▶ waiting
+       └──────── back-off 1 → 60 s with full jitter ◀──────────────────────────────────────────────────┘
+
+A new aiomqtt client per connection, because a reused one sends again what had already failed. A PUBACK is not delivery: what must
+not be lost is kept by the caller until the application acknowledges it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from gateway.contract.messages import CONTENT_TYPE, CloudEvent
+from gateway.contract.settings import Broker
+from gateway.core.backoff import delay_ms
+from gateway.core.sanitiser import printable
+from gateway.errors import ConfigurationError, TryAgain
+
+log = logging.getLogger(__name__)
+
+_CALL_TIMEOUT_S = 5.0
+_SESSION_EXPIRY_S = 7 * 24 * 3600
+_MAX_QUEUED_INCOMING = 10_000
+
+
+class Sleeper(Protocol):
+    """The part of a clock that waits."""
+
+    async def sleep_ms(self, duration_ms: int) -> None:
+        """Wait."""
+
+
+class BrokerLost(TryAgain):
+    """The publication was not confirmed: there is no connection, or it broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message and how it is published."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+    expiry_s: int | None = None
+    correlation: str | None = None
+
+    @classmethod
+    def of(cls, topic: str, event: CloudEvent, *, now_ms: int, qos: int = 1, retain: bool = False) -> "Publication":
+        """A message of the contract, its attributes mirrored for MQTT 5."""
+        expires: int | None = getattr(event, "expirytime", None)
+        expiry_s = None if expires is None else max(1, (expires - now_ms + 999) // 1000)
+        return cls(topic, event.to_json(), qos, retain, expiry_s, event.id)
+
+
+class Session:
+    """Keeps one connection to the broker and hands what arrives to ``handle(topic, payload, retained)``, one at a time."""
+
+    def __init__(
+        self,
+        settings: Broker,
+        client_id: str,
+        *,
+        will: Callable[[], Publication] | None,
+        birth: Callable[[], Awaitable[Sequence[Publication]]],
+        subscriptions: Sequence[str],
+        handle: Callable[[str, bytes, bool], Awaitable[None]],
+        clock: Sleeper,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._will = will
+        self._birth = birth
+        self._subscriptions = subscriptions
+        self._handle = handle
+        self._clock = clock
+        self._jitter = jitter
+        self._client: aiomqtt.Client | None = None
+        self._overdue = asyncio.Event()
+        self._in_flight = asyncio.Semaphore(settings.max_in_flight)
+        self.online = asyncio.Event()
+        self.connections = 0
+        """How often the broker was reached: a caller that sees it change knows that the link was lost between."""
+
+    async def run(self) -> None:
+        """Connect, serve, and connect again, until cancelled; then say goodbye as the will would have."""
+        attempt = 0
+        said = ""
+        while True:
+            connected = self.connections
+            try:
+                await self._serve()
+            except (aiomqtt.MqttError, TimeoutError, OSError, ssl.SSLError) as error:
+                reason = printable(error) or type(error).__name__
+                if reason != said or self.connections != connected:
+                    log.warning("broker %s:%d: %s; trying again", self._settings.host, self._settings.port, reason)
+                    said = reason
+            finally:
+                self._client = None
+                self.online.clear()
+            attempt = 0 if self.connections != connected else attempt + 1
+            await self._clock.sleep_ms(delay_ms(attempt, self._jitter()))
+
+    async def _serve(self) -> None:
+        self._overdue.clear()
+        async with self._new_client() as client:
+            for topic in self._subscriptions:
+                await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
+            self._client = client
+            try:
+                for publication in await self._birth():
+                    await self._send(client, publication)
+                self.connections += 1
+                self.online.set()
+                log.info("broker %s:%d: connected", self._settings.host, self._settings.port)
+                await self._receive(client)
+            except asyncio.CancelledError:
+                if self._will is not None:
+                    with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                        await self._send(client, self._will())
+                raise
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        reading = asyncio.create_task(self._read(client))
+        overdue = asyncio.create_task(self._overdue.wait())
+        try:
+            done, _ = await asyncio.wait((reading, overdue), return_when=asyncio.FIRST_COMPLETED)
+            if overdue in done:
+                raise aiomqtt.MqttError("the broker does not confirm what it is sent")
+            await reading
+        finally:
+            for task in (reading, overdue):
+                task.cancel()
+            await asyncio.gather(reading, overdue, return_exceptions=True)
+
+    async def _read(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            assert isinstance(message.payload, bytes)
+            await self._handle(message.topic.value, message.payload, message.retain)
+
+    async def publish(self, publication: Publication) -> None:
+        """Publish and wait for the PUBACK (QoS 1); ``BrokerLost`` when it does not come. At most ``max_in_flight`` at once."""
+        async with self._in_flight:
+            client = self._client
+            if client is None:
+                raise BrokerLost("is not connected.", where="broker")
+            try:
+                await self._send(client, publication)
+            except aiomqtt.MqttError as error:
+                self._overdue.set()
+                raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
+
+    async def _send(self, client: aiomqtt.Client, publication: Publication) -> None:
+        await client.publish(
+            publication.topic,
+            publication.payload,
+            qos=publication.qos,
+            retain=publication.retain,
+            properties=self._properties(publication),
+            timeout=_CALL_TIMEOUT_S,
+        )
+
+    def _properties(self, publication: Publication, kind: int = PacketTypes.PUBLISH) -> Properties | None:
+        if self._settings.protocol != "5":
+            return None
+        properties = Properties(kind)  # type: ignore[no-untyped-call]
+        properties.ContentType = CONTENT_TYPE
+        if publication.expiry_s is not None:
+            properties.MessageExpiryInterval = publication.expiry_s
+        if publication.correlation is not None:
+            properties.CorrelationData = publication.correlation.encode()
+        return properties
+
+    def _new_client(self) -> aiomqtt.Client:
+        settings = self._settings
+        is_five = settings.protocol == "5"
+        connect = None
+        if is_five:
+            connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            connect.SessionExpiryInterval = _SESSION_EXPIRY_S
+        return aiomqtt.Client(
+            settings.host,
+            settings.port,
+            username=settings.username,
+            password=_password(settings),
+            identifier=self._client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if is_five else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if is_five else False,
+            clean_start=False,
+            properties=connect,
+            will=self._aiomqtt_will(),
+            keepalive=settings.keepalive_s,
+            max_inflight_messages=settings.max_in_flight,
+            max_queued_incoming_messages=_MAX_QUEUED_INCOMING,
+            timeout=_CALL_TIMEOUT_S,
+            tls_context=_tls(settings),
+        )
+
+    def _aiomqtt_will(self) -> aiomqtt.Will | None:
+        if self._will is None:
+            return None
+        will = self._will()
+        return aiomqtt.Will(will.topic, will.payload, will.qos, will.retain, self._properties(will, PacketTypes.WILLMESSAGE))
+
+
+def _password(settings: Broker) -> str | None:
+    path = settings.password_file
+    if path is None:
+        return None
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError("can be read by others.", where=str(path), do=f"Type: chmod 600 {path}")
+        return path.read_text("utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot be read ({error.strerror}).", where=str(path), do="Correct broker.password_file."
+        ) from error
+
+
+def _tls(settings: Broker) -> ssl.SSLContext | None:
+    if settings.tls_ca_file is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(settings.tls_ca_file))
+        if settings.tls_cert_file is not None:
+            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"a certificate or key cannot be used ({printable(error)}).", where="broker.tls_*_file", do="Check the files."
+        ) from error
+    return context

@@ -1,0 +1,125 @@
+"""The gateway's SQLite file: ledger and outbox in one commit, the visits and offers that survive a restart, signed downlinks."""
+
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from gateway.contract.outcomes import uplink_rows
+from gateway.core.model import ClockQuality, Memory, Step, Verdict
+from gateway.io.store import ledger, outbox
+from gateway.io.store.database import DatabaseThread, open_database
+from gateway.io.store.outbox import OutboxRow
+from gateway.io.store.schema import GATEWAY
+
+__all__ = ["OutboxRow", "Store"]
+
+_DAY_MS = 24 * 3600 * 1000
+_KEEP_ROWS_DAYS = 30
+
+
+class Store:
+    """The daemon's view of its database; every method is one transaction in the database thread."""
+
+    def __init__(self, path: Path, *, quota_mib: int, boot_id: str) -> None:
+        self._thread = DatabaseThread(path, lambda: open_database(path, GATEWAY, quota_mib=quota_mib))
+        self._boot_id = boot_id
+        self.epoch = ""
+        """16 hexadecimal digits, born with the file."""
+
+    async def start(self) -> None:
+        """Open; afterwards ``epoch`` is known."""
+        await self._thread.start()
+        self.epoch = str(
+            await self._thread.run(lambda db: db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+        )
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._thread.close()
+
+    # ---- decisions ------------------------------------------------------------------------------------------------------------
+
+    async def commit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> None:
+        """Ledger and outbox rows of one tick together; on disk when this returns."""
+
+        def work(db: Database) -> None:
+            rows = []
+            for outcome in step.outcomes:
+                ledger.record(db, outcome)
+                rows += uplink_rows(outcome)
+            outbox.append(db, rows, boot_id=self._boot_id, quality=quality)
+            for verdict in step.verdicts:
+                ledger.decide(db, verdict, wall_ms)
+            for shopper in step.forgotten:
+                outbox.erase(db, shopper)
+                ledger.erase(db, shopper)
+
+        await self._thread.run(work)
+
+    async def decide(self, verdict: Verdict, wall_ms: int) -> None:
+        """Central's answer to a proposal."""
+        await self._thread.run(lambda db: ledger.decide(db, verdict, wall_ms))
+
+    async def recall(self, wall_ms: int) -> Memory:
+        """Visits and offers as they were when the last process ended."""
+
+        def work(db: Database) -> Memory:
+            alive = db.execute("SELECT value FROM meta WHERE key = 'alive_wall_ms'").fetchone()
+            return ledger.recall(db, None if alive is None else int(alive[0]), wall_ms)
+
+        return await self._thread.run(work)
+
+    async def note_alive(self, wall_ms: int, keep_ledger_days: int) -> None:
+        """Once a minute: the last good time, and retention."""
+
+        def work(db: Database) -> None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('alive_wall_ms', ?)", [str(wall_ms)])
+            ledger.expire(
+                db,
+                pseudonyms_before_ms=wall_ms - keep_ledger_days * _DAY_MS,
+                rows_before_ms=wall_ms - _KEEP_ROWS_DAYS * _DAY_MS,
+            )
+
+        await self._thread.run(work)
+
+    # ---- outbox ---------------------------------------------------------------------------------------------------------------
+
+    async def outbox_rows(self, first: int, last: int, limit: int) -> list[OutboxRow]:
+        """At most ``limit`` waiting rows numbered ``first`` … ``last``."""
+        return await self._thread.run(lambda db: outbox.read(db, first, last, limit))
+
+    async def outbox_bounds(self) -> tuple[int, int]:
+        """(oldest number kept or next to be given, newest number given)."""
+        return await self._thread.run(outbox.bounds)
+
+    async def acknowledged(self, seq: int) -> int:
+        """Forget rows up to ``seq``; returns how many there were."""
+        return await self._thread.run(lambda db: outbox.forget_up_to(db, seq))
+
+    async def backlog(self) -> tuple[int, int | None]:
+        """(rows waiting, wall milliseconds of the oldest)."""
+        return await self._thread.run(outbox.backlog)
+
+    # ---- signed downlinks -----------------------------------------------------------------------------------------------------
+
+    async def keep_snapshot(self, name: str, version: int, payload: bytes) -> None:
+        """Remember a verified downlink as it came."""
+        await self._thread.run(
+            lambda db: db.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", [name, version, payload])
+        )
+
+    async def drop_snapshots(self, names: list[str]) -> None:
+        """Forget downlinks that are out of force."""
+        await self._thread.run(lambda db: db.conn.executemany("DELETE FROM snapshot WHERE name = ?", [[name] for name in names]))
+
+    async def drop_snapshots_up_to(self, prefix: str, version: int) -> None:
+        """Forget those whose name begins with ``prefix`` and whose version is not newer."""
+        await self._thread.run(
+            lambda db: db.execute(
+                "DELETE FROM snapshot WHERE substr(name, 1, length(?)) = ? AND version <= ?", [prefix, prefix, version]
+            )
+        )
+
+    async def snapshots(self) -> list[tuple[str, bytes]]:
+        """All remembered downlinks, by name."""
+        return await self._thread.run(lambda db: list(db.execute("SELECT name, payload FROM snapshot ORDER BY name").fetchall()))

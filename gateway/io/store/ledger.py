@@ -1,0 +1,162 @@
+"""What was decided and why: one row per presence event, the day's offers, and the visits that are open."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from sqlite_utils import Database
+
+from gateway.core.model import (
+    Consent,
+    Dwelled,
+    Entered,
+    Exited,
+    Memory,
+    OpenVisit,
+    OfferMatched,
+    Outcome,
+    PastOffer,
+    PresenceEvent,
+    Verdict,
+    VisitEnded,
+    VisitStarted,
+)
+
+_TYPES: dict[type[PresenceEvent], str] = {
+    VisitStarted: "visit.started",
+    Entered: "zone.entered",
+    Dwelled: "zone.dwelled",
+    Exited: "zone.exited",
+    VisitEnded: "visit.ended",
+}
+_REMEMBER_MS = 26 * 3600 * 1000
+"""Longer than a store's day with the skew of both ends."""
+
+
+def record(db: Database, outcome: Outcome) -> None:
+    """One row for the event, one per offer, and the visit as it is now; part of the caller's transaction."""
+    event = outcome.event
+    row = db.execute(
+        "INSERT INTO ledger (wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            event.at.wall_ms,
+            _TYPES[type(event)],
+            event.shopper,
+            event.visit,
+            getattr(event, "zone", None),
+            outcome.catalogue_version,
+            json.dumps(Counter(withheld.reason.value for withheld in outcome.withheld)),
+            json.dumps(_evidence(event)),
+        ],
+    )
+    ledger = row.lastrowid
+    for offer in outcome.offers:
+        _record_offer(db, ledger, offer)
+    _record_visit(db, event)
+
+
+def _record_offer(db: Database, ledger: int | None, offer: OfferMatched) -> None:
+    db.execute(
+        "INSERT INTO offer (offer, ledger, shopper, visit, zone, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms,"
+        " deadline_wall_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed')",
+        [
+            offer.offer,
+            ledger,
+            offer.shopper,
+            offer.visit,
+            offer.zone,
+            offer.promotion_id,
+            offer.kind,
+            offer.cool_down_group,
+            offer.cool_down_ms,
+            offer.at.wall_ms,
+            offer.deadline.wall_ms,
+        ],
+    )
+
+
+def _record_visit(db: Database, event: PresenceEvent) -> None:
+    at_ms = event.at.wall_ms
+    match event:
+        case VisitStarted():
+            db.execute(
+                "INSERT OR REPLACE INTO visit VALUES (?, ?, ?, ?, 0, NULL, NULL, 0, ?)",
+                [event.shopper, event.visit, int(event.consent), at_ms, at_ms],
+            )
+        case Entered():
+            db.execute(
+                "UPDATE visit SET zone = ?, entered_wall_ms = ?, dwelled_ms = 0, zones = zones + 1, consent = ?,"
+                " last_event_wall_ms = ? WHERE shopper = ?",
+                [event.zone, at_ms, int(event.consent), at_ms, event.shopper],
+            )
+        case Dwelled():
+            db.execute(
+                "UPDATE visit SET dwelled_ms = ?, last_event_wall_ms = ? WHERE shopper = ?",
+                [event.dwell_ms, at_ms, event.shopper],
+            )
+        case Exited():
+            db.execute(
+                "UPDATE visit SET zone = NULL, entered_wall_ms = NULL, last_event_wall_ms = ? WHERE shopper = ?",
+                [event.left_at.wall_ms, event.shopper],
+            )
+        case VisitEnded():
+            db.execute("DELETE FROM visit WHERE shopper = ?", [event.shopper])
+
+
+def _evidence(event: PresenceEvent) -> dict[str, Any]:
+    match event:
+        case Entered():
+            evidence = event.evidence
+            return {
+                "belief": evidence.belief,
+                "margin": evidence.margin,
+                "runner_up": evidence.runner_up,
+                "anchors": [[level.anchor, level.level_dbm, level.source] for level in evidence.anchors],
+            }
+        case Dwelled():
+            return {"dwell_ms": event.dwell_ms}
+        case Exited():
+            return {"reason": event.reason, "stayed_ms": event.left_at.mono_ms - event.entered_at.mono_ms}
+        case VisitEnded():
+            return {"zones": event.zones}
+    return {}
+
+
+def decide(db: Database, verdict: Verdict, wall_ms: int) -> None:
+    """Note how a proposal ended; a grant that comes after ``late`` is noted, one after a refusal is not."""
+    db.execute(
+        "UPDATE offer SET state = ?, reason = ?, decided_wall_ms = ? WHERE offer = ? AND state IN ('proposed', 'late')",
+        [verdict.state, verdict.reason, wall_ms, verdict.offer],
+    )
+
+
+def erase(db: Database, shopper: str) -> None:
+    """Remove the pseudonym; what happened stays countable."""
+    db.execute("UPDATE ledger SET shopper = NULL WHERE shopper = ?", [shopper])
+    db.execute("UPDATE offer SET shopper = NULL WHERE shopper = ?", [shopper])
+    db.execute("DELETE FROM visit WHERE shopper = ?", [shopper])
+
+
+def expire(db: Database, *, pseudonyms_before_ms: int, rows_before_ms: int) -> None:
+    """Retention: pseudonyms go first, whole rows later."""
+    db.execute("UPDATE ledger SET shopper = NULL WHERE shopper IS NOT NULL AND wall_ms < ?", [pseudonyms_before_ms])
+    db.execute("UPDATE offer SET shopper = NULL WHERE shopper IS NOT NULL AND wall_ms < ?", [pseudonyms_before_ms])
+    db.execute("DELETE FROM visit WHERE last_event_wall_ms < ?", [pseudonyms_before_ms])
+    db.execute("DELETE FROM ledger WHERE wall_ms < ?", [rows_before_ms])
+
+
+def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
+    """What the pipeline takes back after a restart."""
+    visits = db.execute(
+        "SELECT shopper, visit, consent, started_wall_ms, zones, zone, entered_wall_ms, dwelled_ms, last_event_wall_ms FROM visit"
+    ).fetchall()
+    offers = db.execute(
+        "SELECT offer, shopper, visit, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms, deadline_wall_ms, state"
+        " FROM offer WHERE shopper IS NOT NULL AND wall_ms > ? ORDER BY wall_ms",
+        [now_wall_ms - _REMEMBER_MS],
+    ).fetchall()
+    return Memory(
+        alive_wall_ms,
+        tuple(OpenVisit(row[0], row[1], Consent(row[2]), *row[3:]) for row in visits),
+        tuple(PastOffer(*row) for row in offers),
+    )

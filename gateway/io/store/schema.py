@@ -1,0 +1,43 @@
+"""The gateway's database, version by version: numbered forward migrations, never changed once released."""
+
+import secrets
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+GATEWAY = Migrations("gateway")
+
+_FIRST = (
+    # "epoch" is born with the file: together with a sequence number it names an event for good.
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    # AUTOINCREMENT: a number is never given twice, even when the newest rows have been deleted.
+    """CREATE TABLE outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, data TEXT NOT NULL, wall_ms INTEGER NOT NULL,
+        mono_ms INTEGER NOT NULL, boot_id TEXT NOT NULL, quality TEXT NOT NULL, shopper TEXT) STRICT""",
+    "CREATE INDEX outbox_shopper ON outbox (shopper) WHERE shopper IS NOT NULL",
+    """CREATE TABLE ledger (
+        id INTEGER PRIMARY KEY, wall_ms INTEGER NOT NULL, type TEXT NOT NULL, shopper TEXT, visit TEXT NOT NULL, zone TEXT,
+        catalogue_version INTEGER, withheld TEXT NOT NULL, evidence TEXT NOT NULL) STRICT""",
+    "CREATE INDEX ledger_shopper ON ledger (shopper) WHERE shopper IS NOT NULL",
+    "CREATE INDEX ledger_wall_ms ON ledger (wall_ms)",
+    """CREATE TABLE offer (
+        offer TEXT PRIMARY KEY, ledger INTEGER NOT NULL REFERENCES ledger (id) ON DELETE CASCADE, shopper TEXT, visit TEXT NOT NULL,
+        zone TEXT NOT NULL, promotion_id TEXT NOT NULL, kind TEXT NOT NULL, cool_down_group TEXT NOT NULL,
+        cool_down_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL, deadline_wall_ms INTEGER NOT NULL, state TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '', decided_wall_ms INTEGER) STRICT""",
+    "CREATE INDEX offer_ledger ON offer (ledger)",
+    "CREATE INDEX offer_wall_ms ON offer (wall_ms)",
+    """CREATE TABLE visit (
+        shopper TEXT PRIMARY KEY, visit TEXT NOT NULL, consent INTEGER NOT NULL, started_wall_ms INTEGER NOT NULL,
+        zones INTEGER NOT NULL, zone TEXT, entered_wall_ms INTEGER, dwelled_ms INTEGER NOT NULL,
+        last_event_wall_ms INTEGER NOT NULL) STRICT""",
+    # Signed downlinks as they came: verified again when they are read back.
+    "CREATE TABLE snapshot (name TEXT PRIMARY KEY, version INTEGER NOT NULL, payload BLOB NOT NULL) STRICT",
+)
+
+
+@GATEWAY(name="0001_first")
+def _first(db: Database) -> None:
+    for statement in _FIRST:
+        db.execute(statement)
+    db.execute("INSERT INTO meta VALUES ('epoch', ?)", [secrets.token_hex(8)])
