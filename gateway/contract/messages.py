@@ -12,6 +12,7 @@ from gateway.contract import strict_json
 from gateway.contract.fields import (
     Epoch,
     InboxId,
+    Language,
     Name,
     OpaqueId,
     PromotionId,
@@ -245,9 +246,8 @@ class AppOfferData(Strict):
     push: bool
     store: str
     zone: Name
-    title: dict[str, str]
-    """By language ("de", "en")."""
-    text: dict[str, str]
+    title: dict[Language, str]
+    text: dict[Language, str]
     code: str | None = None
     """To show or type at the till (generic_redemption_code)."""
     url: str | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gateway.contract.fields import Name, PromotionId, Strict, from_rfc3339
+from gateway.contract.fields import Language, Name, PromotionId, Strict, from_rfc3339
 from gateway.core import model
 from gateway.core.model import PromotionKind
 
@@ -17,7 +17,6 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 
-Language = Literal["de", "en"]
 ClockTime = Annotated[str, StringConstraints(pattern=_CLOCK.pattern)]
 
 

@@ -11,6 +11,8 @@ from gateway.contract.fields import GatewayId, Name, StoreId, Strict, explain
 from gateway.contract.shop import UuidText
 from gateway.errors import ConfigurationError
 
+_APPLE = 0x004C
+
 PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -77,6 +79,13 @@ class Chain(Strict):
     """Given: the token's form S is recognised."""
     company_id: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
     """Given: the token's form M is recognised."""
+
+    @field_validator("company_id")
+    @classmethod
+    def _own_company_id(cls, value: int | None) -> int | None:
+        if value == _APPLE:
+            raise ValueError("0x004C is Apple's; form M needs the chain's own company identifier")
+        return value
 
 
 class Clock(Strict):

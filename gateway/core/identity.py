@@ -180,6 +180,10 @@ class Identity:
 
     # ---- tokens ---------------------------------------------------------------------------------------------------------------
 
+    def knows(self, eid: bytes) -> bool:
+        """Whether an ephemeral identifier belongs to a roster member in a window near now."""
+        return any(eid in table for roster in self._days.values() for table in roster.tables.values())
+
     def resolve(self, token: bytes, at: Instant) -> Recognised | None:
         """The shopper behind a 16-byte token heard at ``at``, or ``None`` (stranger, bad tag, stale: counted)."""
         unix_s = at.wall_ms // 1000
@@ -234,4 +238,4 @@ class Identity:
         age_s = unix_s - (window * WINDOW_S + payload.slot * _SLOT_S)
         if not -self._skew_s <= age_s <= _SLOT_S + self._skew_s:
             return None
-        return Hint(payload.hint, rssi_of_bucket(payload.bucket))
+        return Hint(payload.hint, rssi_of_bucket(payload.bucket), window * (WINDOW_S // _SLOT_S) + payload.slot)

@@ -143,6 +143,8 @@ class Hint:
 
     short_id: int
     rssi_dbm: float
+    minute: int
+    """When the app refreshed it: minutes since 1970. The token repeats it for a minute, which makes it no newer."""
 
 
 @dataclass(slots=True)

@@ -64,6 +64,14 @@ class Tuning:
     """False until the privacy settings are complete: shopper tokens are dropped unread."""
 
 
+@dataclass(slots=True)
+class _Told:
+    """One hint of one minute: when it was first heard, and whether it has been counted, which happens once."""
+
+    first_ms: int
+    counted: bool = False
+
+
 class Pipeline:
     """Advertisements in, outcomes out, for one store."""
 
@@ -73,7 +81,7 @@ class Pipeline:
         self.identity = Identity(tuning.day_start_s, tuning.skew_s, self.counters)
         self._shop = shop
         self._tuning = tuning
-        self._decode = Decoder(tuning.service_uuid16, tuning.company_id).decode
+        self._decoder = Decoder(tuning.service_uuid16, tuning.company_id, knows=self.identity.knows)
         self._positioning = Positioning(shop)
         self._presence = Presence(
             shop, margin=tuning.margin, hold_ms=tuning.hold_ms, visit_gap_ms=tuning.visit_gap_ms, new_id=new_id
@@ -81,7 +89,8 @@ class Pipeline:
         self._offers = Offers(new_id)
         self._quality = ClockQuality.UNSYNCHRONISED
         self._consents: dict[str, Consent] = {}
-        self._hints: dict[tuple[str, int], tuple[int, int]] = {}
+        self._hints: dict[tuple[str, int, int], _Told] = {}
+        """By shopper, short id and minute."""
         self._strong: dict[str, tuple[str, int]] = {}
         self._conflict_until_ms: dict[str, int] = {}
         self._forgotten: list[str] = []
@@ -117,10 +126,12 @@ class Pipeline:
     def use_roster(self, roster: DayRoster) -> None:
         """Swap one day's roster; who is no longer in it is forgotten at once."""
         self._forget_unknown(self.identity.put_in_force(roster))
+        self._decoder.forget()
 
     def apply_roster_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> None:
         """Check-ins and opt-outs in a roster that is in force."""
         self._forget_unknown(self.identity.apply_delta(day, version, upserts, removals))
+        self._decoder.forget()
 
     def decide(self, verdict: Verdict) -> bool:
         """Take central's answer to a proposal; False when nothing waits for it (any more)."""
@@ -142,7 +153,7 @@ class Pipeline:
         """One advertisement: ``data`` are its AD structures as they were on the air; the address is never an identity."""
         counters = self.counters
         counters.advertisements += 1
-        frame = self._decode(data)
+        frame = self._decoder.decode(data)
         if frame is None:
             counters.strangers += 1
         elif type(frame) is ShopperToken:
@@ -182,15 +193,17 @@ class Pipeline:
             self._take_hint(recognised, anchor, at)
 
     def _take_hint(self, recognised: Recognised, receiver: Anchor, at: Instant) -> None:
-        """A hint counts when its beacon is ours, within the receiver's reach, and was told twice at least 2 s apart."""
+        """A hint counts when its beacon is ours, within the receiver's reach, and was told twice at least 2 s apart; once a minute."""
         hint = recognised.hint
         beacon = None if hint is None else self._beacons_by_short_id.get(hint.short_id)
         if hint is None or beacon is None or beacon.zone is None or not self._reaches(receiver, beacon.zone):
             return
-        key = (recognised.shopper, hint.short_id)
-        first_ms, _ = self._hints.get(key, (at.mono_ms, 0))
-        self._hints[key] = (first_ms, at.mono_ms)
-        if at.mono_ms - first_ms >= _HINT_TWICE_MS:
+        key = (recognised.shopper, hint.short_id, hint.minute)
+        told = self._hints.get(key)
+        if told is None:
+            self._hints[key] = _Told(at.mono_ms)
+        elif not told.counted and at.mono_ms - told.first_ms >= _HINT_TWICE_MS:
+            told.counted = True
             self._positioning.observe(Sighting(recognised.shopper, beacon.name, hint.rssi_dbm, at, "hint"))
 
     def _reaches(self, receiver: Anchor, zone: str) -> bool:
@@ -282,7 +295,7 @@ class Pipeline:
         for shopper in [s for s in self._consents if s not in beliefs and not self._presence.is_present(s)]:
             del self._consents[shopper]
         oldest = now.mono_ms - _HINT_FORGET_MS
-        self._hints = {key: times for key, times in self._hints.items() if times[1] >= oldest}
+        self._hints = {key: told for key, told in self._hints.items() if told.first_ms >= oldest}
         self._strong = {shopper: strong for shopper, strong in self._strong.items() if strong[1] >= oldest}
         self._conflict_until_ms = {s: until for s, until in self._conflict_until_ms.items() if until > now.mono_ms}
 
@@ -298,7 +311,7 @@ class Pipeline:
         self._consents.pop(shopper, None)
         self._strong.pop(shopper, None)
         self._conflict_until_ms.pop(shopper, None)
-        self._hints = {key: times for key, times in self._hints.items() if key[0] != shopper}
+        self._hints = {key: told for key, told in self._hints.items() if key[0] != shopper}
         self._forgotten.append(shopper)
 
     def _index_beacons(self) -> None:

@@ -2,7 +2,7 @@
 
 First version: per shopper and anchor an exponential average of the RSSI; a zone is as strong as its strongest anchor; strengths become
 probabilities by a soft maximum, with "outside" as strong as the zone's ``enter_dbm``. Hints and reports form a belief of their own
-that weighs at most one half beside the receivers'.
+that weighs at most one half beside the receivers', and less the older they are: a phone tells where it was up to a minute ago.
 """
 
 from collections import deque
@@ -10,9 +10,13 @@ from math import exp
 
 from gateway.core.model import Anchor, AnchorLevel, Belief, Instant, Shop, Sighting
 
-_AVERAGE_MS = 1000.0
+_AVERAGE_MS = 1500.0
 """Time constant of the average: packets scatter by 3–5 dB, a walker needs a second or two between anchors."""
-_FORGET_ANCHOR_MS = 10_000
+_FORGET_HEARD_MS = 10_000
+_FORGET_TOLD_MS = 75_000
+"""Where no receiver stands in a zone, a hint has to last until the next minute's."""
+_TOLD_WEIGHT = 0.5
+_TOLD_FADES_MS = 5_000.0
 _SOFTNESS_DB = 4.0
 """This many decibels make a zone e times likelier."""
 _LOUDEST_DBM, _FAINTEST_DBM = 0.0, -110.0
@@ -86,10 +90,9 @@ class Positioning:
         return [self._belief(shopper, heard_at, now) for shopper, heard_at in newest.items()]
 
     def _drop_silent(self, now: Instant) -> None:
-        oldest = now.mono_ms - _FORGET_ANCHOR_MS
         for shopper in list(self._tracks):
             tracks = self._tracks[shopper]
-            for key in [key for key, track in tracks.items() if track.heard_ms < oldest]:
+            for key in [key for key, track in tracks.items() if now.mono_ms - track.heard_ms > _lasts_ms(key[1])]:
                 del tracks[key]
             if not tracks:
                 del self._tracks[shopper]
@@ -99,7 +102,10 @@ class Positioning:
         heard = self._share({name: t for (name, by_receiver), t in tracks.items() if by_receiver})
         told = self._share({name: t for (name, by_receiver), t in tracks.items() if not by_receiver})
         if heard and told:
-            zones = {zone: (heard.get(zone, 0.0) + told.get(zone, 0.0)) / 2 for zone in heard.keys() | told.keys() if zone}
+            age_ms = min(now.mono_ms - track.heard_ms for (_, by_receiver), track in tracks.items() if not by_receiver)
+            weight = _TOLD_WEIGHT * exp(-max(0, age_ms) / _TOLD_FADES_MS)
+            names = (heard.keys() | told.keys()) - {""}
+            zones = {name: (1 - weight) * heard.get(name, 0.0) + weight * told.get(name, 0.0) for name in names}
         else:
             zones = {zone: p for zone, p in (heard or told).items() if zone}
         zones = dict(sorted(zones.items()))
@@ -127,3 +133,7 @@ class Positioning:
         weight = {zone: exp((dbm - top) / _SOFTNESS_DB) for zone, dbm in level.items()}
         total = sum(weight.values())
         return {zone: w / total for zone, w in weight.items()}
+
+
+def _lasts_ms(by_receiver: bool) -> int:
+    return _FORGET_HEARD_MS if by_receiver else _FORGET_TOLD_MS

@@ -22,7 +22,7 @@ def is_in_force(promotion: Promotion, wall_ms: int, zone: tzinfo) -> bool:
         return False
     if not promotion.windows:
         return True
-    today = _local(wall_ms, zone).date()
+    today = local_time(wall_ms, zone).date()
     return any(
         start <= wall_ms < end
         for day in (today - timedelta(days=1), today)
@@ -34,7 +34,7 @@ def next_change(promotion: Promotion, wall_ms: int, zone: tzinfo) -> int | None:
     """The first moment after ``wall_ms`` at which ``is_in_force`` may change, or ``None``."""
     bounds = [ms for ms in (promotion.effective_from_ms, promotion.effective_until_ms) if ms is not None]
     if promotion.windows:
-        today = _local(wall_ms, zone).date()
+        today = local_time(wall_ms, zone).date()
         for offset in range(-1, _HORIZON_DAYS):
             for start, end in _instances(promotion.windows, today + timedelta(days=offset), zone):
                 bounds += (start, end)
@@ -45,7 +45,7 @@ def is_quiet(quiet: QuietHours | None, wall_ms: int, zone: tzinfo) -> bool:
     """Whether ``wall_ms`` lies in the quiet hours."""
     if quiet is None:
         return False
-    local = _local(wall_ms, zone)
+    local = local_time(wall_ms, zone)
     minute = 60 * local.hour + local.minute
     if quiet.start_minute < quiet.end_minute:
         return quiet.start_minute <= minute < quiet.end_minute
@@ -74,5 +74,6 @@ def _instant(day: date, minute: int, zone: tzinfo, *, fold: int) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _local(wall_ms: int, zone: tzinfo) -> datetime:
+def local_time(wall_ms: int, zone: tzinfo) -> datetime:
+    """What a clock in the store shows."""
     return (_EPOCH + timedelta(milliseconds=wall_ms)).astimezone(zone)

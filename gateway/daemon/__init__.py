@@ -21,9 +21,8 @@ from gateway.contract.messages import (
     read,
 )
 from gateway.contract.settings import Settings
-from gateway.contract.shop import ShopFile
 from gateway.contract.topics import CENTRAL_STATE, StoreTopics
-from gateway.core.model import Step, Verdict
+from gateway.core.model import Shop, Step, Verdict
 from gateway.core.pipeline import TICK_MS, Pipeline, Tuning
 from gateway.daemon.delivery import Delivery
 from gateway.daemon.downlink import Downlinks
@@ -57,7 +56,7 @@ class Daemon:
     def __init__(
         self,
         settings: Settings,
-        shop: ShopFile,
+        shop: Shop,
         clock: Clock,
         *,
         notifier: Notifier | None = None,
@@ -72,7 +71,7 @@ class Daemon:
         self._topics = StoreTopics(settings.store, settings.gateway)
         self._boot_id = boot_id()
         self._started = clock.now()
-        self.pipeline = Pipeline(shop.compiled(), _tuning(settings), new_id, self._started)
+        self.pipeline = Pipeline(shop, _tuning(settings), new_id, self._started)
         self._store = Store(
             database or settings.state_dir / "gateway.db", quota_mib=settings.storage.quota_mib, boot_id=self._boot_id
         )

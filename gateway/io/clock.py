@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import os
 import time
 from pathlib import Path
 from typing import Protocol
@@ -75,7 +76,13 @@ def is_synchronised() -> bool:
 
 
 def boot_id() -> str:
-    """The kernel's identifier of this boot; monotonic times of different boots do not compare."""
+    """The kernel's identifier of this boot; monotonic times of different boots do not compare.
+
+    The unit passes it in, because its sandbox hides the rest of /proc.
+    """
+    given = os.environ.get("GATEWAY_BOOT_ID", "")
+    if given.isalnum():
+        return given
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

@@ -7,6 +7,7 @@ that a person can walk. Angles are radians, mathematical sense: 0 points along x
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,8 @@ from gateway.core.model import Anchor, Shop, Zone
 
 CEILING_M = 3.0
 SHELF_M = 1.6
+_TOUCH_M = 0.05
+"""Drawn plans are not exact: borders this near are one."""
 
 
 class Point(NamedTuple):
@@ -49,8 +52,15 @@ class Area:
 
     def border_distance(self, place: Point) -> float:
         """Metres from the place to the nearest edge."""
-        corners = zip((self.polygon[-1], *self.polygon[:-1]), self.polygon, strict=True)
-        return min(_distance_to_edge(place, a, b) for a, b in corners)
+        return min(_distance_to_edge(place, a, b) for a, b in self.edges())
+
+    def borders_on(self, other: "Area") -> bool:
+        """Whether the two share more than a corner."""
+        return any(_overlap(a, b, c, d) > _TOUCH_M for a, b in self.edges() for c, d in other.edges())
+
+    def edges(self) -> Iterator[tuple[Point, Point]]:
+        """Each side of the polygon as its two corners."""
+        return zip((self.polygon[-1], *self.polygon[:-1]), self.polygon, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +144,9 @@ class FloorPlan:
         raise KeyError(zone)
 
     def neighbours(self, zone: str) -> frozenset[str]:
-        """The zones into which one can step from this one."""
-        return frozenset(name for passage in self.passages if zone in passage.zones for name in passage.zones if name != zone)
+        """The zones that share a piece of border with this one, passable or not: radio does not ask for doors."""
+        here = self.area(zone)
+        return frozenset(area.name for area in self.areas if area is not here and here.borders_on(area))
 
     def route(self, from_zone: str, to_zone: str) -> tuple[Point, ...]:
         """The passages to walk through, fewest first. Raises ``ValueError`` when there is no way."""
@@ -192,6 +203,18 @@ def _distance_to_edge(place: Point, a: Point, b: Point) -> float:
     return math.hypot(place.x - a.x - share * dx, place.y - a.y - share * dy)
 
 
+def _overlap(a: Point, b: Point, c: Point, d: Point) -> float:
+    """Metres that the segments a–b and c–d have in common; 0 unless they lie on one line."""
+    length = a.distance_to(b)
+    if length == 0:
+        return 0.0
+    dx, dy = (b.x - a.x) / length, (b.y - a.y) / length
+    if any(abs((p.x - a.x) * dy - (p.y - a.y) * dx) > _TOUCH_M for p in (c, d)):
+        return 0.0
+    first, last = sorted((p.x - a.x) * dx + (p.y - a.y) * dy for p in (c, d))
+    return min(length, last) - max(0.0, first)
+
+
 def _rectangle(x0: float, y0: float, x1: float, y1: float) -> tuple[Point, ...]:
     return (Point(x0, y0), Point(x1, y0), Point(x1, y1), Point(x0, y1))
 
@@ -199,46 +222,48 @@ def _rectangle(x0: float, y0: float, x1: float, y1: float) -> tuple[Point, ...]:
 def demo_floor_plan() -> FloorPlan:
     """A small supermarket of 24 × 16 m: five zones with a receiver on each ceiling, and eight shelf beacons.
 
-    ```
-    16 +---------+---------+---------+
-       | bakery  |  dairy  |         |
-     8 +-----  --+---  ----+  wine   |
-       |entrance | checkout|         |
-     0 +--in-----+----out--+---------+
-       0         8         16        24
-    ```
+    ::
+
+        16 +---------+---------+---------+
+           |  bakery    dairy     wine   |
+         8 +----- ---+---- ----+---------+
+           | entrance| checkout|  store  |
+         0 +--in-----+----out--+---------+
+           0         8         16        24
     """
     areas = (
         Area("entrance", _rectangle(0, 0, 8, 8), "Entrance", frozenset({"entrance"})),
         Area("bakery", _rectangle(0, 8, 8, 16), "Bakery", frozenset({"food", "fresh"})),
         Area("dairy", _rectangle(8, 8, 16, 16), "Dairy", frozenset({"food", "chilled"})),
-        Area("wine", _rectangle(16, 0, 24, 16), "Wine", frozenset({"drinks", "alcohol"})),
+        Area("wine", _rectangle(16, 8, 24, 16), "Wine", frozenset({"drinks", "alcohol"})),
         Area("checkout", _rectangle(8, 0, 16, 8), "Checkout", frozenset({"checkout"})),
     )
     passages = (
-        Passage(frozenset({"entrance", "bakery"}), Point(6.0, 8.0)),
-        Passage(frozenset({"entrance", "checkout"}), Point(8.0, 6.5)),
-        Passage(frozenset({"bakery", "dairy"}), Point(8.0, 10.0)),
-        Passage(frozenset({"dairy", "wine"}), Point(16.0, 10.5)),
-        Passage(frozenset({"dairy", "checkout"}), Point(12.0, 8.0)),
-        Passage(frozenset({"wine", "checkout"}), Point(16.0, 5.0)),
+        Passage(frozenset({"entrance", "bakery"}), Point(5.0, 8.0)),
+        Passage(frozenset({"bakery", "dairy"}), Point(8.0, 12.0)),
+        Passage(frozenset({"dairy", "wine"}), Point(16.0, 12.0)),
+        Passage(frozenset({"dairy", "checkout"}), Point(12.5, 8.0)),
     )
     walls = (
-        Wall(Point(0, 8), Point(5, 8), 5.0),
-        Wall(Point(8, 11.5), Point(8, 16), 5.0),
-        Wall(Point(16, 12), Point(16, 16), 6.0),
-        Wall(Point(8, 0), Point(8, 5), 3.0, SHELF_M),
-        Wall(Point(13.5, 8), Point(16, 8), 3.0, SHELF_M),
-        Wall(Point(16, 0), Point(16, 3.5), 3.0, SHELF_M),
+        Wall(Point(0, 8), Point(4, 8), 5.0),
+        Wall(Point(6, 8), Point(11.5, 8), 5.0),
+        Wall(Point(13.5, 8), Point(16, 8), 5.0),
+        Wall(Point(16, 8), Point(24, 8), 8.0),
+        Wall(Point(16, 0), Point(16, 8), 8.0),
+        Wall(Point(8, 0), Point(8, 8), 3.0, SHELF_M),
+        Wall(Point(8, 8), Point(8, 11), 3.0, SHELF_M),
+        Wall(Point(8, 13), Point(8, 16), 3.0, SHELF_M),
+        Wall(Point(16, 8), Point(16, 11), 3.0, SHELF_M),
+        Wall(Point(16, 13), Point(16, 16), 3.0, SHELF_M),
     )
     receivers = tuple(
         PlacedAnchor(f"receiver-{zone}", "receiver", zone, Point(x, y), CEILING_M)
         for zone, x, y in (
-            ("entrance", 4.0, 3.5),
-            ("bakery", 4.0, 12.5),
-            ("dairy", 12.0, 12.5),
-            ("wine", 20.5, 8.0),
-            ("checkout", 12.0, 3.5),
+            ("entrance", 4.0, 4.0),
+            ("bakery", 4.0, 12.0),
+            ("dairy", 12.0, 12.0),
+            ("wine", 20.0, 12.0),
+            ("checkout", 12.0, 4.0),
         )
     )
     beacons = tuple(
@@ -246,11 +271,11 @@ def demo_floor_plan() -> FloorPlan:
         for minor, zone, x, y in (
             (101, "entrance", 2.0, 2.0),
             (102, "bakery", 1.5, 14.0),
-            (103, "bakery", 6.0, 13.0),
+            (103, "bakery", 6.0, 14.5),
             (104, "dairy", 10.5, 14.5),
-            (105, "dairy", 14.5, 11.5),
-            (106, "wine", 22.5, 12.5),
-            (107, "wine", 21.0, 3.0),
+            (105, "dairy", 14.0, 9.5),
+            (106, "wine", 22.5, 14.0),
+            (107, "wine", 18.5, 9.5),
             (108, "checkout", 12.0, 2.0),
         )
     )

@@ -145,8 +145,8 @@ def wall_loss_db(walls: Sequence[Wall], here: Point, here_m: float, there: Point
 class RadioPaths:
     """The paths between one device and all anchors of one kind; the same in both directions.
 
-    ``move`` is told where the device is and costs most, so call it every ``GEOMETRY_MS`` only; ``packet`` then adds the luck of one
-    packet.
+    ``move`` is told where the device is and costs most, so call it every ``GEOMETRY_MS`` only; ``packet`` then adds the luck of
+    one packet.
     """
 
     __slots__ = ("_air", "_anchors", "_body_db", "_drifts", "_ends", "_gain_db", "_moved_ms", "_rng", "levels_dbm", "names")
@@ -202,7 +202,7 @@ class RadioPaths:
                 heard.append(Heard(name, address, round(rssi), data, at_ms))
 
     def loudest(self) -> tuple[PlacedAnchor, float] | None:
-        """The strongest anchor and its level (dBm) as after some seconds' averaging; ``None`` when all are below the sensitivity."""
+        """The strongest anchor and its level, dBm, as after some seconds of averaging; ``None`` when all are too weak to hear."""
         if not self.levels_dbm:
             return None
         index = max(range(len(self.levels_dbm)), key=self.levels_dbm.__getitem__)

@@ -9,7 +9,7 @@
 import random
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Literal
 
@@ -27,8 +27,8 @@ FIRST_NAMES = (
     "Nora", "Oleg", "Paula", "Quentin", "Rosa", "Sven", "Tülay", "Uwe", "Vera", "Wanda", "Xaver", "Yara", "Zoe",
 )  # fmt: skip
 _FIRST_ARRIVAL_MS = 2_000
-_VISIT_SHARE = 0.7
-"""A visit takes at most this part of the run, so that some are over before its end even in a short one."""
+_VISIT_SHARE = 0.6
+"""A visit should take at most this part of the run, so that some are over before its end even in a short one."""
 _STRANGER_AWAY_MS = (1_000, 60_000)
 _FIXED_GEOMETRY_MS = 1_000
 """What does not move changes its level with the drift alone."""
@@ -42,7 +42,7 @@ class SimulatedShopper:
 
     name: str
     """For people who read the demo; the gateway never learns it."""
-    ku: bytes
+    ku: bytes = field(repr=False)
     """The app's 32-byte key; without consent it is used for nothing."""
     consent: Consent
     inbox: str
@@ -54,7 +54,7 @@ class SimulatedShopper:
     @property
     def enrolled(self) -> bool:
         """Whether the shopper belongs in the roster; nothing of anybody else's app is on the air."""
-        return self.consent is not Consent.NONE
+        return bool(self.consent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,13 @@ class TrueStay:
 class StoreInABox:
     """A shop in which ``shoppers`` people shop once each and ``strangers`` other devices are on the air all the time.
 
-    Everything follows from ``seed``; shoppers do not depend on how many strangers there are. Shoppers arrive at even distances over
-    ``arrivals_within_ms`` and, where a visit is not longer than that, leave within it. The second shopper wants statistics but no
-    offers; the fourth never consented, so their phone sends what its system sends and no token.
+    Everything follows from ``seed``; shoppers do not depend on how many strangers there are. Shoppers arrive at even distances
+    over ``arrivals_within_ms`` and, where a visit is not longer than that, leave within it. The second shopper wants statistics
+    but no offers; the fourth never consented, so their phone sends what its system sends and no token.
 
     ``start_wall_ms`` is the wall time of simulated millisecond 0; ``store_number`` and ``day_start_s`` are those of the token's
-    keys; ``beacon_uuid`` is the 16 bytes of the store's fixed beacons. With ``service_uuid16`` Android phones send form S, else with
-    ``company_id`` form M, otherwise everybody sends form U.
+    keys; ``beacon_uuid`` is the 16 bytes of the store's fixed beacons. With ``service_uuid16`` Android phones send form S, else
+    with ``company_id`` form M, otherwise everybody sends form U.
     """
 
     def __init__(  # noqa: PLR0913 -- a shop has this many properties, and each has its name at the call

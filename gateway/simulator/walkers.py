@@ -17,6 +17,8 @@ SPEED_M_S = (0.8, 1.3)
 PAUSE_MS = (20_000, 90_000)
 TURN_MS = (4_000, 15_000)
 """Somebody at a shelf turns after this long."""
+TURN_RAD = 0.8
+"""… by so much (standard deviation) away from it."""
 SHELF_DISTANCE_M = 0.9
 """People stop at least this far inside a zone."""
 SAMPLE_MS = 100
@@ -147,10 +149,11 @@ class _Itinerary:
         self._zone = zone
 
     def stand(self, duration_ms: int) -> None:
-        """At one place, turning now and then."""
+        """At one place, facing a shelf more often than not."""
+        facing = self._rng.uniform(-math.pi, math.pi)
         while duration_ms > 0:
             turn_ms = min(duration_ms, self._rng.randint(*TURN_MS))
-            self._add(turn_ms, self._here, self._rng.uniform(-math.pi, math.pi))
+            self._add(turn_ms, self._here, facing + self._rng.gauss(0, TURN_RAD))
             duration_ms -= turn_ms
 
     def _add(self, duration_ms: int, point: Point, heading: float) -> None:

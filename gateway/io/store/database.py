@@ -126,6 +126,18 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
+def transact(path: Path, migrations: Migrations, work: Callable[[Database], T]) -> T:
+    """One transaction in a file that another process may have open too; ``DiskError`` when the disk fails."""
+    database = open_database(path, migrations, check=False)
+    try:
+        with database.atomic():
+            return work(database)
+    except sqlite3.OperationalError as error:
+        raise DiskError(f"the database failed ({error}).", where=str(path), do="Check disk and free space.") from error
+    finally:
+        database.conn.close()
+
+
 class DatabaseThread:
     """The one thread that writes: calls run in it one after the other, each in one transaction."""
 

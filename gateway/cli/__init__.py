@@ -1,0 +1,41 @@
+"""The command `gateway`: thin commands, one file per noun; a failure is one sentence and an exit code, never a traceback."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        # Only now, so that Ctrl-C during the imports is as quiet as later.
+        from gateway.cli.app import app
+
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except Exception as error:
+        failure = _failure_of(error)
+        if failure is None:
+            raise
+        from gateway.core.sanitiser import printable
+
+        print(f"gateway: {printable(failure, limit=1000)}", file=sys.stderr)
+        sys.exit(failure.exit_code)
+
+
+def _failure_of(error: BaseException) -> "GatewayError | None":
+    """The failure of ours in an exception; for a group the one with the highest exit code, if nothing else is in it."""
+    from gateway.errors import GatewayError
+
+    if isinstance(error, GatewayError):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    failures = [_failure_of(inner) for inner in error.exceptions]
+    known = [failure for failure in failures if failure is not None]
+    return max(known, key=lambda failure: failure.exit_code) if len(known) == len(failures) else None

@@ -1,0 +1,176 @@
+"""The command tree. Commands import what they need when they run, so that --help is quick."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+
+app = typer.Typer(
+    name="gateway",
+    help="In-store BLE proximity gateway: hears beacons and the shopper app's token, and brings the right offer to the app.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+central_app = typer.Typer(
+    help="The reference central offer service: stores events, grants offers, signs catalogue and rosters.", no_args_is_help=False
+)
+shop_app = typer.Typer(help="The shop file: zones and anchors.", no_args_is_help=True)
+app.add_typer(central_app, name="central")
+app.add_typer(shop_app, name="shop")
+
+_CONFIG = Path("/etc/beacon-gateway/gateway.toml")
+_CENTRAL_CONFIG = Path("/etc/beacon-gateway/central.toml")
+
+CentralConfig = Annotated[Path, typer.Option("--config", help="Settings of the central service (TOML).")]
+GatewayConfig = Annotated[Path, typer.Option("--config", help="Settings of the gateway (TOML).")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version_: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(config: GatewayConfig = _CONFIG) -> None:
+    """Run the gateway in the foreground, as systemd does.
+
+    Example: gateway run --config /etc/beacon-gateway/gateway.toml
+    """
+    from gateway.cli.run import run_gateway
+
+    run_gateway(config)
+
+
+@app.command()
+def demo(
+    duration: Annotated[int, typer.Option(min=10, max=86_400, help="Simulated seconds.")] = 300,
+    speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Simulated seconds per second.")] = 10.0,
+    shoppers: Annotated[int, typer.Option(min=0, max=500, help="Shoppers who come during the time.")] = 6,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same shop.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line; the last is the summary.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Keep databases and settings in this folder.")] = None,
+    amqtt: Annotated[
+        bool, typer.Option("--amqtt", help="Use the embedded Python broker even where Mosquitto is installed.")
+    ] = False,
+) -> None:
+    """Show the whole line in a simulated shop: from radio bytes to an offer in the shopper's app.
+
+    Example: gateway demo --shoppers 10 --speed 20
+    """
+    from gateway.cli.demo import Options, run_demo
+
+    run_demo(Options(duration, speed, shoppers, seed, json, keep, amqtt))
+
+
+@central_app.callback(invoke_without_command=True)
+def central(context: typer.Context, config: CentralConfig = _CENTRAL_CONFIG) -> None:
+    """Run the reference central service, or manage it with the commands below."""
+    if context.invoked_subcommand is None:
+        from gateway.cli.central import run_central
+
+        run_central(config)
+
+
+@central_app.command("key")
+def central_key(config: CentralConfig = _CENTRAL_CONFIG) -> None:
+    """Print the public key that gateways pin in trust.public_keys (made on first use).
+
+    Example: gateway central key --config central.toml
+    """
+    from gateway.cli.central import print_key
+
+    print_key(config)
+
+
+@central_app.command("promotions")
+def central_promotions(
+    file: Annotated[Path, typer.Argument(help='JSON: {"promotions": […]}')],
+    store: Annotated[str, typer.Option(help="Store that the promotions are for.")],
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Replace a store's promotions, all or nothing; a running service publishes them at once.
+
+    Example: gateway central promotions promotions.json --store demo
+    """
+    from gateway.cli.central import import_promotions
+
+    import_promotions(config, file, store)
+
+
+@central_app.command("enrol")
+def central_enrol(
+    inbox: Annotated[str, typer.Argument(help="The app's inbox.")],
+    store: Annotated[list[str], typer.Option(help="Stores whose region the app has met; may be repeated.")],
+    key_file: Annotated[Path, typer.Option(help="The app's key KU, 64 hexadecimal digits; made when it does not exist.")],
+    consent: Annotated[str, typer.Option(help="offers, analytics, or both joined by a comma.")] = "offers,analytics",
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Enrol an app whose owner has consented.
+
+    Example: gateway central enrol anna --store demo --key-file anna.key
+    """
+    from gateway.cli.central import enrol
+
+    enrol(config, inbox, store, key_file, consent)
+
+
+@central_app.command("opt-out")
+def central_opt_out(
+    inbox: Annotated[str, typer.Argument(help="The app's inbox.")], config: CentralConfig = _CENTRAL_CONFIG
+) -> None:
+    """Forget an app; gateways stop recognising it within two seconds.
+
+    Example: gateway central opt-out anna
+    """
+    from gateway.cli.central import opt_out
+
+    opt_out(config, inbox)
+
+
+@central_app.command("inbox")
+def central_inbox(
+    inbox: Annotated[str, typer.Argument(help="The app's inbox.")],
+    file: Annotated[Path, typer.Option(help="The inbox's own SQLite file.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per offer.")] = False,
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Be the app: show each offer once as it arrives, and return receipts.
+
+    Example: gateway central inbox anna --file anna.db
+    """
+    from gateway.cli.central import watch_inbox
+
+    watch_inbox(config, inbox, file, as_json=json)
+
+
+@shop_app.command("check")
+def shop_check(file: Annotated[Path, typer.Argument(help="A shop file (JSON).")]) -> None:
+    """Check a shop file and say in one line what is in it.
+
+    Example: gateway shop check shop.json
+    """
+    from gateway.cli.run import check_shop
+
+    check_shop(file)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and Ctrl-C set; call it inside the running loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,151 @@
+"""`gateway central`: the reference service and what is managed in its file, whether it runs or not."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from sqlite_utils import Database
+
+from gateway.central import records
+from gateway.central.inbox import Inboxes
+from gateway.central.records import CENTRAL
+from gateway.central.service import Central
+from gateway.cli.app import stop_on_signals
+from gateway.cli.logs import log_to_stderr
+from gateway.contract import strict_json
+from gateway.contract.fields import InboxId, explain, to_rfc3339
+from gateway.contract.messages import AppOffer
+from gateway.contract.promotions import PromotionsFile
+from gateway.contract.settings import CentralSettings, read_settings
+from gateway.core.model import Consent
+from gateway.core.sanitiser import printable
+from gateway.errors import ConfigurationError, Untrusted
+from gateway.io.clock import SystemClock
+from gateway.io.signing import Signer
+from gateway.io.store.database import transact
+
+T = TypeVar("T")
+_KEY_BYTES = 32
+
+
+def run_central(config: Path) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = read_settings(config, CentralSettings)
+    log_to_stderr(settings.log_level)
+
+    async def serve() -> None:
+        await Central(settings, SystemClock()).run(stop_on_signals())
+
+    asyncio.run(serve())
+
+
+def print_key(config: Path) -> None:
+    """The public key, hexadecimal."""
+    settings = read_settings(config, CentralSettings)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    print(Signer.from_file(settings.state_dir / "signing.key").public_key.hex())
+
+
+def import_promotions(config: Path, file: Path, store: str) -> None:
+    """All promotions of the file, or none."""
+    settings = read_settings(config, CentralSettings)
+    _check_store(settings, store)
+    try:
+        document = PromotionsFile.model_validate(strict_json.parse(file.read_bytes(), str(file)))
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read ({error.strerror}).", where=str(file), do="Check the path.") from error
+    except Untrusted as error:
+        raise ConfigurationError(error.what, where=str(file), do="Nothing was changed.") from error
+    except ValidationError as error:
+        raise ConfigurationError(explain(error), where=str(file), do="Nothing was changed.") from error
+    _change(settings, lambda db: records.replace_promotions(db, store, document.promotions))
+    print(f"{len(document.promotions)} promotions for {store}")
+
+
+def enrol(config: Path, inbox: str, stores: list[str], key_file: Path, consent: str) -> None:
+    """Enrol an app; its key is made when there is none."""
+    settings = read_settings(config, CentralSettings)
+    for store in stores:
+        _check_store(settings, store)
+    _check_inbox(inbox)
+    flags = _consent(consent)
+    ku = _key(key_file)
+    _change(settings, lambda db: records.enrol(db, inbox, ku, flags, stores))
+    print(f"{printable(inbox)} is enrolled in {', '.join(stores)}")
+
+
+def opt_out(config: Path, inbox: str) -> None:
+    """Forget an app."""
+    settings = read_settings(config, CentralSettings)
+    if not _change(settings, lambda db: records.opt_out(db, inbox)):
+        raise ConfigurationError("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
+    print(f"{printable(inbox)} is forgotten")
+
+
+def watch_inbox(config: Path, inbox: str, file: Path, *, as_json: bool) -> None:
+    """Print offers as they arrive until SIGTERM or Ctrl-C."""
+    settings = read_settings(config, CentralSettings)
+    log_to_stderr(settings.log_level)
+    _check_inbox(inbox)
+
+    def show(_: str, offer: AppOffer, is_new: bool) -> None:
+        if as_json:
+            print(json.dumps({"new": is_new, **offer.model_dump(mode="json", exclude_none=True)}), flush=True)
+        elif is_new:
+            title = offer.data.title.get("en") or next(iter(offer.data.title.values()))
+            print(f"{to_rfc3339(offer.time)}  {printable(title)}  ({printable(offer.data.zone)})", flush=True)
+
+    async def serve() -> None:
+        await Inboxes(settings.broker, [inbox], file, SystemClock(), on_offer=show).run(stop_on_signals())
+
+    asyncio.run(serve())
+
+
+def _change(settings: CentralSettings, work: Callable[[Database], T]) -> T:
+    """One transaction in central's file; a running service notices within a quarter of a second."""
+    return transact(settings.state_dir / "central.db", CENTRAL, work)
+
+
+def _check_store(settings: CentralSettings, store: str) -> None:
+    if store not in settings.stores:
+        known = ", ".join(sorted(settings.stores))
+        raise ConfigurationError("is no store of this central service.", where=printable(store), do=f"Known are: {known}.")
+
+
+def _check_inbox(inbox: str) -> None:
+    try:
+        TypeAdapter(InboxId).validate_python(inbox)
+    except ValidationError as error:
+        raise ConfigurationError(
+            "is no inbox name.", where=printable(inbox), do="Use up to 64 letters, digits, hyphens and underscores."
+        ) from error
+
+
+def _consent(text: str) -> Consent:
+    names = {"offers": Consent.OFFERS, "analytics": Consent.ANALYTICS}
+    consent = Consent.NONE
+    for part in text.split(","):
+        if part.strip() not in names:
+            raise ConfigurationError("is no consent.", where=printable(part), do="Use offers, analytics or offers,analytics.")
+        consent |= names[part.strip()]
+    return consent
+
+
+def _key(file: Path) -> bytes:
+    try:
+        if not file.exists():
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as out:
+                out.write(records.new_key().hex() + "\n")
+        key = bytes.fromhex(file.read_text("ascii", errors="replace").strip())
+    except OSError as error:
+        raise ConfigurationError(f"cannot be used ({error.strerror}).", where=str(file), do="Check the path.") from error
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ConfigurationError("holds no key of 64 hexadecimal digits.", where=str(file), do="Name another file.")
+    return key

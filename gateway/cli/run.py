@@ -1,0 +1,71 @@
+"""`gateway run`: settings and shop from their files, one scanner per adapter, and the daemon."""
+
+import asyncio
+import logging
+from functools import partial
+from pathlib import Path
+
+from gateway.cli.app import stop_on_signals
+from gateway.cli.logs import log_to_stderr
+from gateway.contract.settings import Receiver, Settings, read_settings
+from gateway.contract.shop import ShopFile, read_shop
+from gateway.daemon import Daemon
+from gateway.errors import ConfigurationError
+from gateway.io.clock import SystemClock
+from gateway.io.scanner import Scanner
+
+log = logging.getLogger(__name__)
+
+
+def run_gateway(config: Path) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = read_settings(config, Settings)
+    log_to_stderr(settings.log_level)
+    shop = _shop_of(settings)
+    clock = SystemClock(assume_synchronised=settings.clock.assume_synchronised, skew_s=settings.clock.skew_s)
+    asyncio.run(_serve(settings, shop, clock))
+
+
+def check_shop(file: Path) -> None:
+    """One line about a shop file."""
+    shop = _read(file)
+    receivers = sum(anchor.kind == "receiver" for anchor in shop.anchors.values())
+    print(f"{len(shop.zones)} zones, {receivers} receivers, {len(shop.anchors) - receivers} beacons: in order")
+
+
+async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock) -> None:
+    stop = stop_on_signals()
+    daemon = Daemon(settings, shop.compiled(), clock)
+    await daemon.run([_scanner(settings, receiver, daemon, clock) for receiver in settings.receivers], stop)
+
+
+def _scanner(settings: Settings, receiver: Receiver, daemon: Daemon, clock: SystemClock) -> Scanner:
+    return Scanner(
+        receiver.adapter,
+        partial(daemon.heard, receiver.name),
+        lambda: clock.now().mono_ms,
+        mode=receiver.scan,
+        service_uuid16=settings.chain.service_uuid16,
+        company_id=settings.chain.company_id,
+    )
+
+
+def _shop_of(settings: Settings) -> ShopFile:
+    if not settings.shop_path.exists():
+        log.warning("%s does not exist: no zones are known, so nobody can be located", settings.shop_path)
+        return ShopFile()
+    shop = _read(settings.shop_path)
+    unknown = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
+    if unknown:
+        log.warning(
+            "these receivers stand nowhere in the shop file, so what they hear of shoppers is dropped: %s", ", ".join(unknown)
+        )
+    return shop
+
+
+def _read(file: Path) -> ShopFile:
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read ({error.strerror}).", where=str(file), do="Check path and owner.") from error
+    return read_shop(text, str(file))
