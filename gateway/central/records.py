@@ -1,7 +1,7 @@
 """Central's SQLite file: events exactly once, grants, what waits for an app, shoppers, promotions, versions.
 
-Functions take the open database and run inside their caller's transaction. The command line writes the same file from a process of
-its own; the service notices by ``PRAGMA data_version``.
+Functions take the open database and run inside their caller's transaction. The command line writes the same file from a process
+of its own; the service notices by ``PRAGMA data_version``.
 """
 
 import json
@@ -72,15 +72,15 @@ def contiguous(db: Database, store: str, gateway: str, epoch: str) -> int:
     """The highest number up to which nothing is missing, brought up to date."""
     key = [store, gateway, epoch]
     db.execute("INSERT OR IGNORE INTO stream VALUES (?, ?, ?, 0)", key)
-    where = "WHERE store = ? AND gateway = ? AND epoch = ?"
-    seq = int(db.execute(f"SELECT contiguous FROM stream {where}", key).fetchone()[0])
+    seq = int(db.execute("SELECT contiguous FROM stream WHERE store = ? AND gateway = ? AND epoch = ?", key).fetchone()[0])
     before = seq
-    for (following,) in db.execute(f"SELECT seq FROM event {where} AND seq > ? ORDER BY seq", [*key, seq]):
+    beyond = "SELECT seq FROM event WHERE store = ? AND gateway = ? AND epoch = ? AND seq > ? ORDER BY seq"
+    for (following,) in db.execute(beyond, [*key, seq]):
         if following != seq + 1:
             break
         seq = following
     if seq != before:
-        db.execute(f"UPDATE stream SET contiguous = ? {where}", [seq, *key])
+        db.execute("UPDATE stream SET contiguous = ? WHERE store = ? AND gateway = ? AND epoch = ?", [seq, *key])
     return seq
 
 
@@ -140,17 +140,13 @@ def granted_today(db: Database, store: str, rid: str, promotion_id: str) -> int:
 
 def pushes_in_visit(db: Database, store: str, rid: str, visit: int) -> int:
     """Grants that spent the push of a visit."""
-    kinds = sorted(PUSH_KINDS)
-    marks = ", ".join("?" * len(kinds))
-    return int(
-        db.execute(
-            f"SELECT count(*) FROM offer WHERE store = ? AND rid = ? AND visit = ? AND reason IS NULL AND kind IN ({marks})",
-            [store, rid, visit, *kinds],
-        ).fetchone()[0]
-    )
+    kinds = db.execute(
+        "SELECT kind FROM offer WHERE store = ? AND rid = ? AND visit = ? AND reason IS NULL", [store, rid, visit]
+    ).fetchall()
+    return sum(kind in PUSH_KINDS for (kind,) in kinds)
 
 
-def keep_decision(
+def keep_decision(  # noqa: PLR0913 -- a decision is this many facts
     db: Database,
     store: str,
     gateway: str,

@@ -1,12 +1,15 @@
 """The command `gateway`: thin commands, one file per noun; a failure is one sentence and an exit code, never a traceback."""
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
 
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
+"""128 + SIGPIPE, as a shell reports it."""
 
 
 def main() -> None:
@@ -19,6 +22,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except Exception as error:
+        if _is_broken_pipe(error):
+            _stop_writing()
         failure = _failure_of(error)
         if failure is None:
             raise
@@ -26,6 +31,18 @@ def main() -> None:
 
         print(f"gateway: {printable(failure, limit=1000)}", file=sys.stderr)
         sys.exit(failure.exit_code)
+
+
+def _stop_writing() -> NoReturn:
+    """Whoever read our output has gone (`| head`): nobody is left to complain to, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_BROKEN_PIPE)
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_broken_pipe, error.exceptions))
+    return isinstance(error, BrokenPipeError)
 
 
 def _failure_of(error: BaseException) -> "GatewayError | None":

@@ -1,7 +1,7 @@
 """`gateway demo`: a simulated shop around the real line, and a timeline that a person can read.
 
-Everything between the advertisement bytes and the app's inbox is the product: pipeline, database, broker session, central service.
-Only the air, the people and the speed of time are simulated.
+Everything between the advertisement bytes and the app's inbox is the product: pipeline, database, broker session, central
+service. Only the air, the people and the speed of time are simulated.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from gateway.cli.logs import log_to_stderr
 from gateway.contract.messages import AppOffer
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import Broker, CentralSettings, CentralStore, Privacy, Settings, Trust
-from gateway.core.model import Consent, Dwelled, Entered, Exited, Instant, OfferMatched, Outcome, Step, Withheld
+from gateway.core.model import AnchorLevel, Consent, Dwelled, Entered, Exited, Instant, OfferMatched, Outcome, Step, Withheld
 from gateway.core.sanitiser import printable
 from gateway.core.timetable import local_time
 from gateway.core.token import WINDOW_S, day_of, derive_pseudonym
@@ -260,7 +260,7 @@ class _Demo:
         if isinstance(event, Entered):
             self._tally.entered += 1
             self._note_enter_delay(name, event)
-            loudest = event.evidence.anchors[0]
+            loudest = self._witness(event)
             why = f"{event.evidence.belief:.0%} sure, {loudest.anchor} {loudest.level_dbm:.0f} dBm"
             self._say(event.at, name, "entered", zone=event.zone, why=why)
         elif isinstance(event, Exited):
@@ -296,6 +296,11 @@ class _Demo:
         self._say(
             self._clock.now(), name, "received", promotion=offer.data.promotion_id, title=title, latency_ms=round(latency_ms)
         )
+
+    def _witness(self, event: Entered) -> AnchorLevel:
+        """The loudest anchor that stands in the zone, else the loudest of all."""
+        anchors = event.evidence.anchors
+        return next((a for a in anchors if self._shop.shop.anchors[a.anchor].zone == event.zone), anchors[0])
 
     def _note_enter_delay(self, name: str, event: Entered) -> None:
         at_ms = event.at.mono_ms - self._shop_offset_ms

@@ -1,7 +1,8 @@
 """What central signs and sends down: catalogue and roster.
 
-The envelope carries the document's bytes as ``data_base64``, with ``keyid`` and ``signature``: Ed25519 over the domain tag and those
-bytes. The bytes themselves hold type, store, version and ``not_after``, and are verified before they are parsed (io/signing.py).
+The envelope carries the document's bytes as ``data_base64``, with ``keyid`` and ``signature``: Ed25519 over the domain tag and
+those bytes. The bytes themselves hold type, store, version and ``not_after``, and are verified before they are parsed
+(io/signing.py).
 """
 
 import base64
@@ -13,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from gateway.contract import strict_json
-from gateway.contract.fields import Pseudonym, StoreId, Strict, WallTime
+from gateway.contract.fields import Pseudonym, SequenceNumber, StoreId, Strict, WallTime
 from gateway.contract.messages import CloudEvent
 from gateway.contract.promotions import ClockTime, Promotion, minutes_of, unique_promotions
 from gateway.core.model import Consent, QuietHours, RosterEntry
@@ -43,7 +44,7 @@ class SignedDocument(Strict):
     """What every signed document holds inside the signed bytes."""
 
     store: StoreId
-    version: Annotated[int, Field(ge=1)]
+    version: SequenceNumber
     """Never falls; a lower one than what is in force is a rollback."""
     not_after: WallTime
 
@@ -99,7 +100,7 @@ class RosterDelta(SignedDocument):
 
     type: Literal["roster.delta.v1"] = "roster.delta.v1"
     day: Annotated[int, Field(ge=0)]
-    previous: Annotated[int, Field(ge=1)]
+    previous: SequenceNumber
     upserts: Base64Text = ""
     """Records as in a chunk."""
     removals: tuple[Pseudonym, ...] = ()

@@ -17,6 +17,7 @@ from gateway.contract.fields import (
     OpaqueId,
     PromotionId,
     Pseudonym,
+    SequenceNumber,
     Strict,
     WallTime,
     explain,
@@ -45,7 +46,7 @@ class Uplink(CloudEvent):
     """An event of a gateway, numbered for good."""
 
     epoch: Epoch
-    seq: Annotated[int, Field(ge=1)]
+    seq: SequenceNumber
     bootid: OpaqueId
     monotonicms: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
     """Milliseconds on the boot's monotonic clock; a string, because CloudEvents integers have 32 bits."""
@@ -55,11 +56,15 @@ class Uplink(CloudEvent):
 
 
 class VisitStartedData(Strict):
+    """A visit has begun."""
+
     visit: OpaqueId
     shopper: Pseudonym
 
 
 class ZoneEnteredData(Strict):
+    """The shopper is in the zone now."""
+
     visit: OpaqueId
     shopper: Pseudonym
     zone: Name
@@ -68,6 +73,8 @@ class ZoneEnteredData(Strict):
 
 
 class ZoneDwelledData(Strict):
+    """The shopper has been in the zone for this long."""
+
     visit: OpaqueId
     shopper: Pseudonym
     zone: Name
@@ -76,6 +83,8 @@ class ZoneDwelledData(Strict):
 
 
 class ZoneExitedData(Strict):
+    """The shopper has left the zone."""
+
     visit: OpaqueId
     shopper: Pseudonym
     zone: Name
@@ -88,6 +97,8 @@ class ZoneExitedData(Strict):
 
 
 class VisitEndedData(Strict):
+    """No zone for the length of the visit gap."""
+
     visit: OpaqueId
     shopper: Pseudonym
     started_time: WallTime
@@ -96,6 +107,8 @@ class VisitEndedData(Strict):
 
 
 class OfferMatchedData(Strict):
+    """The gateway's proposal."""
+
     offer: OpaqueId
     promotion_id: PromotionId
     kind: PromotionKind
@@ -111,35 +124,49 @@ class OfferMatchedData(Strict):
 
 
 class TombstoneData(Strict):
+    """Why there is nothing under this number."""
+
     reason: Literal["erased", "dropped"]
 
 
 class VisitStarted(Uplink):
+    """The first entry of a visit."""
+
     type: Literal["visit.started.v1"] = "visit.started.v1"
     data: VisitStartedData
 
 
 class ZoneEntered(Uplink):
+    """OMLOX hub names the fields."""
+
     type: Literal["zone.entered.v1"] = "zone.entered.v1"
     data: ZoneEnteredData
 
 
 class ZoneDwelled(Uplink):
+    """Sent once per threshold."""
+
     type: Literal["zone.dwelled.v1"] = "zone.dwelled.v1"
     data: ZoneDwelledData
 
 
 class ZoneExited(Uplink):
+    """Sent when it is certain."""
+
     type: Literal["zone.exited.v1"] = "zone.exited.v1"
     data: ZoneExitedData
 
 
 class VisitEnded(Uplink):
+    """Sent when the visit gap has passed."""
+
     type: Literal["visit.ended.v1"] = "visit.ended.v1"
     data: VisitEndedData
 
 
 class OfferMatched(Uplink):
+    """Central answers with a decision before the deadline."""
+
     type: Literal["offer.matched.v1"] = "offer.matched.v1"
     data: OfferMatchedData
 
@@ -160,10 +187,12 @@ EVENT_TYPES: dict[str, type[UplinkEvent]] = {
 
 
 class GatewayStatusData(Strict):
+    """Whether a gateway is there, and where its numbers begin."""
+
     state: Literal["online", "offline"]
     version: str | None = None
     epoch: Epoch | None = None
-    oldest_seq: Annotated[int, Field(ge=1)] | None = None
+    oldest_seq: SequenceNumber | None = None
     """The oldest number the gateway still keeps: a central that lost its database counts from here."""
 
 
@@ -193,11 +222,15 @@ class TelemetryData(Strict):
 
 
 class Telemetry(CloudEvent):
+    """Once a minute, QoS 0: may be lost."""
+
     type: Literal["gateway.telemetry.v1"] = "gateway.telemetry.v1"
     data: TelemetryData
 
 
 class CentralStateData(Strict):
+    """Whether the service is there, and which life of it."""
+
     state: Literal["online", "offline"]
     instance: OpaqueId
     """New with every start, so that a gateway notices a restart that was quicker than the will."""
@@ -211,12 +244,16 @@ class CentralState(CloudEvent):
 
 
 class AckData(Strict):
+    """How far central has stored."""
+
     epoch: Epoch
-    seq: Annotated[int, Field(ge=0)]
+    seq: Literal[0] | SequenceNumber
     """Every number up to and with this one is stored."""
 
 
 class Ack(CloudEvent):
+    """Rows up to the number may be forgotten by the gateway."""
+
     type: Literal["gateway.ack.v1"] = "gateway.ack.v1"
     data: AckData
 
@@ -227,6 +264,8 @@ RefusalReason = Literal[
 
 
 class DecisionData(Strict):
+    """Grant or refusal of one proposal."""
+
     offer: OpaqueId
     granted: bool
     reason: RefusalReason | None = None
@@ -234,12 +273,16 @@ class DecisionData(Strict):
 
 
 class Decision(CloudEvent):
+    """Worthless after the deadline of the proposal."""
+
     type: Literal["offer.decision.v1"] = "offer.decision.v1"
     expirytime: WallTime
     data: DecisionData
 
 
 class AppOfferData(Strict):
+    """What the app shows."""
+
     offer: OpaqueId
     promotion_id: PromotionId
     kind: PromotionKind
@@ -264,11 +307,15 @@ class AppOffer(CloudEvent):
 
 
 class ReceiptData(Strict):
+    """What became of an offer in the app."""
+
     offer: OpaqueId
     state: Literal["shown", "opened", "saved", "dismissed", "redeemed"]
 
 
 class Receipt(CloudEvent):
+    """From the app; the same receipt may come more than once under one id."""
+
     type: Literal["app.receipt.v1"] = "app.receipt.v1"
     data: ReceiptData
     subject: InboxId | None = None

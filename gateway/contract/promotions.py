@@ -1,10 +1,9 @@
 """Promotions as marketing writes them; names follow the Google Merchant promotions feed where it has one.
 
-``long_title``, ``offer_type``, ``generic_redemption_code``, ``promotion_effective_dates``, ``redemption_channel``, ``fine_print`` and
-``promotion_url`` are the feed's; zones, tags, trigger, windows, caps and deadline are what a shop floor needs besides.
+``long_title``, ``offer_type``, ``generic_redemption_code``, ``promotion_effective_dates``, ``redemption_channel``, ``fine_print``
+and ``promotion_url`` are the feed's; zones, tags, trigger, windows, caps and deadline are what a shop floor needs besides.
 """
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -15,9 +14,7 @@ from gateway.core.model import PromotionKind
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
-
-ClockTime = Annotated[str, StringConstraints(pattern=_CLOCK.pattern)]
+ClockTime = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 
 
 class Window(Strict):

@@ -21,7 +21,8 @@ def parse(payload: bytes | str, where: str) -> dict[str, Any]:
         raise Untrusted(f"JSON nested deeper than {MAX_DEPTH}.", where=where)
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        # What cannot be written again was no JSON: lone surrogates, and 1e999, which is read as infinity.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except ValueError as error:
         raise Untrusted(f"not strict JSON ({error}).", where=where) from error
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: exponential with full jitter, so that a thousand gateways do not come back at once."""
+"""How long to wait before the next attempt: exponential with full jitter, so that a thousand gateways do not return at once."""
 
 
 def delay_ms(attempt: int, jitter: float, *, first_ms: int = 1000, longest_ms: int = 60_000) -> int:

@@ -31,6 +31,8 @@ from gateway.core.token import (
 )
 
 MAX_BAD_TAGS = 16
+_KEEP_DAY_S = 3600
+"""A day that is over is asked for during the skew alone; two hours are allowed, and the last window may find nobody at work."""
 _NOT_REFRESHED = 15
 _SLOT_S = 60
 _CONSENT_BITS = 0b11
@@ -71,23 +73,25 @@ class DayRoster:
 
     def apply_delta(self, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> list[str]:
         """Apply a numbered delta in place; returns the names that are no longer in the roster."""
-        gone = [name for name in removals if self._drop(name)]
+        gone = [name for name in removals if self._drop(name) is not None]
         for entry in upserts:
-            self._drop(entry.rid.hex())
             shopper = KnownShopper(entry)
+            before = self._drop(shopper.name)
+            # A check-in of one who is here already must not bring old slots, and with them old flags, back to life.
+            if before is not None and before.subkeys == shopper.subkeys:
+                shopper.newest = before.newest
             self.shoppers[shopper.name] = shopper
             for window, table in self.tables.items():
                 table[ephemeral_identifier(shopper.subkeys.ek, window)] = shopper
         self.version = version
-        return gone
+        return [name for name in gone if name not in self.shoppers]
 
-    def _drop(self, name: str) -> bool:
+    def _drop(self, name: str) -> KnownShopper | None:
         shopper = self.shoppers.pop(name, None)
-        if shopper is None:
-            return False
-        for window, table in self.tables.items():
-            table.pop(ephemeral_identifier(shopper.subkeys.ek, window), None)
-        return True
+        if shopper is not None:
+            for window, table in self.tables.items():
+                table.pop(ephemeral_identifier(shopper.subkeys.ek, window), None)
+        return shopper
 
 
 class Identity:
@@ -98,7 +102,8 @@ class Identity:
         self._skew_s = skew_s
         self._counters = counters
         self._days: dict[int, DayRoster] = {}
-        self._building: tuple[Window, int, list[KnownShopper], Table] | None = None
+        self._building: tuple[DayRoster, Window, list[KnownShopper]] | None = None
+        """Whose table is in the making, and who is not in it yet. It is in force as far as it goes, so that deltas reach it."""
         self._opened: dict[bytes, TokenPayload | None] = {}
         self._bad_tags: dict[bytes, int] = {}
         self._window: Window = -1
@@ -118,7 +123,7 @@ class Identity:
         """Swap one day's roster whole; returns the names that were in the old one and are not in the new."""
         old = self._days.get(roster.day)
         self._days[roster.day] = roster
-        self._building = None
+        self._stop_building()
         self._opened.clear()
         return [] if old is None else [name for name in old.shoppers if name not in roster.shoppers]
 
@@ -128,13 +133,16 @@ class Identity:
 
     def apply_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> list[str]:
         """Apply a delta to the day's roster, which must be in force; returns the names that left it."""
-        self._building = None
         self._opened.clear()
         return self._days[day].apply_delta(version, upserts, removals)
 
     def is_known(self, shopper: str) -> bool:
         """Whether any roster in force names this pseudonym."""
         return any(shopper in roster.shoppers for roster in self._days.values())
+
+    def consent_of(self, shopper: str) -> Consent | None:
+        """The roster's consent bits, or ``None`` when no roster in force names this pseudonym."""
+        return next((roster.shoppers[shopper].consent for roster in self._days.values() if shopper in roster.shoppers), None)
 
     @property
     def roster_size(self) -> int:
@@ -155,24 +163,41 @@ class Identity:
             self._drop_past(window)
         for wanted in (window, window - 1, window + 1):
             roster = self._days.get(day_of(wanted, self._day_start_s))
-            if roster is None or wanted in roster.tables:
+            if roster is None or (wanted in roster.tables and not self._is_building(wanted)):
                 continue
-            if self._building is None or self._building[0] != wanted:
-                self._building = (wanted, 0, list(roster.shoppers.values()), {})
-            _, done, shoppers, table = self._building
-            for shopper in shoppers[done : done + budget]:
-                table[ephemeral_identifier(shopper.subkeys.ek, wanted)] = shopper
-            if done + budget < len(shoppers):
-                self._building = (wanted, done + budget, shoppers, table)
-            else:
-                roster.tables[wanted] = table
-                self._building = None
+            self._build(roster, wanted, budget)
             return wanted == window and self._building is not None
         return False
 
+    def _is_building(self, window: Window) -> bool:
+        return self._building is not None and self._building[1] == window
+
+    def _build(self, roster: DayRoster, window: Window, budget: int) -> None:
+        if self._building is None or self._building[1] != window:
+            self._stop_building()
+            roster.tables[window] = {}
+            self._building = (roster, window, list(roster.shoppers.values()))
+        _, _, missing = self._building
+        table = roster.tables[window]
+        for shopper in missing[-budget:]:
+            # Deltas that came meanwhile have put newcomers in and taken out who is gone.
+            if roster.shoppers.get(shopper.name) is shopper:
+                table[ephemeral_identifier(shopper.subkeys.ek, window)] = shopper
+        del missing[-budget:]
+        if not missing:
+            self._building = None
+
+    def _stop_building(self) -> None:
+        if self._building is not None:
+            roster, window, _ = self._building
+            roster.tables.pop(window, None)
+            self._building = None
+
     def _drop_past(self, window: Window) -> None:
-        yesterday = day_of(window - 1 - 2 * 3600 // WINDOW_S, self._day_start_s)
-        for day in [day for day in self._days if day < yesterday]:
+        if self._building is not None and not window - 1 <= self._building[1] <= window + 1:
+            self._stop_building()
+        oldest = day_of(window - _KEEP_DAY_S // WINDOW_S, self._day_start_s)
+        for day in [day for day in self._days if day < oldest]:
             del self._days[day]
         for roster in self._days.values():
             for old in [w for w in roster.tables if not window - 1 <= w <= window + 1]:
@@ -187,15 +212,8 @@ class Identity:
     def resolve(self, token: bytes, at: Instant) -> Recognised | None:
         """The shopper behind a 16-byte token heard at ``at``, or ``None`` (stranger, bad tag, stale: counted)."""
         unix_s = at.wall_ms // 1000
-        window, into_s = divmod(unix_s, WINDOW_S)
         eid = token[:8]
-        shopper = self._look_up(eid, window)
-        if shopper is None and into_s < self._skew_s:
-            window -= 1
-            shopper = self._look_up(eid, window)
-        elif shopper is None and into_s >= WINDOW_S - self._skew_s:
-            window += 1
-            shopper = self._look_up(eid, window)
+        window, shopper = self._find(eid, *divmod(unix_s, WINDOW_S))
         if shopper is None:
             self._counters.strangers += 1
             return None
@@ -205,14 +223,25 @@ class Identity:
             if payload is None:
                 self._counters.bad_tags += 1
                 return None
-        if payload.slot != _NOT_REFRESHED:
-            seen = (window, payload.slot)
-            if seen < shopper.newest:
-                self._counters.stale_tokens += 1
-                return None
-            shopper.newest = seen
+        # A payload that was not refreshed has no place among the slots of its window, but its window has one among the windows.
+        seen = (window, payload.slot) if payload.slot != _NOT_REFRESHED else max(shopper.newest, (window, 0))
+        if window < shopper.newest[0] or seen < shopper.newest:
+            self._counters.stale_tokens += 1
+            return None
+        shopper.newest = seen
         consent = shopper.consent & Consent(payload.flags & _CONSENT_BITS)
         return Recognised(shopper.name, consent, self._hint(payload, window, unix_s) if consent else None)
+
+    def _find(self, eid: bytes, window: Window, into_s: int) -> tuple[Window, KnownShopper | None]:
+        """Which window's identifier this is, and whose; with a skew above half a window both neighbours may count at once."""
+        shopper = self._look_up(eid, window)
+        if shopper is None and into_s < self._skew_s:
+            shopper = self._look_up(eid, window - 1)
+            if shopper is not None:
+                return window - 1, shopper
+        if shopper is None and into_s >= WINDOW_S - self._skew_s:
+            return window + 1, self._look_up(eid, window + 1)
+        return window, shopper
 
     def _look_up(self, eid: bytes, window: Window) -> KnownShopper | None:
         roster = self._days.get(day_of(window, self._day_start_s))

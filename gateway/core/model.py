@@ -6,7 +6,7 @@ frozen one costs four times as much; what is made once per event is frozen.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum, IntFlag
+from enum import Enum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
 # ---- time ---------------------------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ class QuietHours:
     end_minute: int
 
 
-class WithheldReason(str, Enum):
+class WithheldReason(StrEnum):
     """Why a promotion of the zone was not offered: one code each."""
 
     OUTSIDE_WINDOW = "outside_window"

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from gateway.core.timetable import is_in_force, is_quiet, next_change
 from gateway.core.model import (
     PUSH_KINDS,
     ClockQuality,
@@ -28,6 +27,7 @@ from gateway.core.model import (
     WithheldReason,
     Zone,
 )
+from gateway.core.timetable import is_in_force, is_quiet, next_change
 
 _STILL_SPENT = frozenset({"already_granted", "push_spent"})
 """Refusals that mean the shopper has had a push in this visit, so it is not given back."""
@@ -247,8 +247,10 @@ class Offers:
             del spent.pushed_visits[matched.visit]
 
     def tick(self, now: Instant) -> list[Verdict]:
-        """Proposals whose deadline has passed without an answer: late, and never shown. The push stays spent, because central may
-        have granted it and only its answer was lost."""
+        """Proposals whose deadline has passed without an answer: late, and never shown.
+
+        The push stays spent, because central may have granted it and only its answer was lost.
+        """
         late = [o for o, proposal in self._proposals.items() if proposal.deadline.mono_ms < now.mono_ms]
         for offer in late:
             del self._proposals[offer]

@@ -1,4 +1,4 @@
-"""The story: an advertisement is received, a frame decoded, a shopper recognised, sighted, located, present, and offered something.
+"""The story: an advertisement is received, a frame decoded, a shopper recognised, located, present, and offered something.
 
 ``receive`` is called once per advertisement and must stay cheap; ``tick`` does everything else and returns what belongs on disk
 before any of it is sent. Time and randomness are arguments; nothing here reads a clock, logs or sends.
@@ -193,7 +193,7 @@ class Pipeline:
             self._take_hint(recognised, anchor, at)
 
     def _take_hint(self, recognised: Recognised, receiver: Anchor, at: Instant) -> None:
-        """A hint counts when its beacon is ours, within the receiver's reach, and was told twice at least 2 s apart; once a minute."""
+        """A hint counts, once a minute, when its beacon is ours and within reach, and it was told twice at least 2 s apart."""
         hint = recognised.hint
         beacon = None if hint is None else self._beacons_by_short_id.get(hint.short_id)
         if hint is None or beacon is None or beacon.zone is None or not self._reaches(receiver, beacon.zone):

@@ -1,8 +1,9 @@
 """Sightings → a belief over zones, for all shoppers at once per tick.
 
-First version: per shopper and anchor an exponential average of the RSSI; a zone is as strong as its strongest anchor; strengths become
-probabilities by a soft maximum, with "outside" as strong as the zone's ``enter_dbm``. Hints and reports form a belief of their own
-that weighs at most one half beside the receivers', and less the older they are: a phone tells where it was up to a minute ago.
+First version: per shopper and anchor an exponential average of the RSSI; a zone is as strong as its strongest anchor; strengths
+become probabilities by a soft maximum, with "outside" as strong as the zone's ``enter_dbm``. Hints and reports form a belief of
+their own that weighs at most one half beside the receivers', and less the older they are: a phone tells where it was up to a
+minute ago.
 """
 
 from collections import deque

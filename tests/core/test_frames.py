@@ -171,7 +171,7 @@ def test_without_the_chains_identifier_its_form_is_a_stranger(payload: str) -> N
         pytest.param({"memo_size": 0}, id="no memo"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, int]) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"0x|16-bit|memo_size"):
         Decoder(**settings)
 

@@ -66,9 +66,9 @@ class Decoder:
     """Reads advertisements with one chain's settings.
 
     ``service_uuid16`` and ``company_id`` are the chain's own identifiers (0 … 65535) for forms S and M of the shopper token, or
-    ``None``. ``knows`` tells whether an ephemeral identifier (8 bytes) is in the roster; without it every 128-bit service UUID is a
-    candidate. ``memo_size`` is how many repeated payloads are remembered. Raises ``ValueError`` for a number out of range, and
-    when two formats would claim the same structures: one key has one decoder.
+    ``None``. ``knows`` tells whether an ephemeral identifier (8 bytes) is in the roster; without it every 128-bit service UUID
+    is a candidate. ``memo_size`` is how many repeated payloads are remembered. Raises ``ValueError`` for a number out of range,
+    and when two formats would claim the same structures: one key has one decoder.
 
     >>> decoder = Decoder(service_uuid16=0xFFF0)
     >>> decoder.decode(bytes.fromhex("020106 1516f0ff11c58a4061daf88a329d6160529fbe31d8c5")).form
@@ -81,7 +81,14 @@ class Decoder:
 
     __slots__ = ("_claims", "_hits", "_memo", "_memo_size", "_misses", "_rest")
 
-    def __init__(self, service_uuid16: int | None = None, company_id: int | None = None, *, knows: Callable[[bytes], bool] | None = None, memo_size: int = 4096) -> None:
+    def __init__(
+        self,
+        service_uuid16: int | None = None,
+        company_id: int | None = None,
+        *,
+        knows: Callable[[bytes], bool] | None = None,
+        memo_size: int = 4096,
+    ) -> None:
         if memo_size < 1:
             raise ValueError(f"memo_size must be at least 1, not {memo_size}")
         self._claims = _claims_by_type(_table(service_uuid16, company_id, knows))

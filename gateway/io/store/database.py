@@ -65,15 +65,19 @@ def _open(path: Path, migrations: Migrations, quota_mib: int | None, *, check: b
         if quota_mib is not None:
             connection.execute(f"PRAGMA max_page_count={quota_mib * 1024 * 1024 // _PAGE_BYTES}")
         if check and not is_new:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(f"malformed: {verdict}")
+            _check(connection)
         database = Database(connection)
         _migrate(database, path, migrations, is_new=is_new)
     except BaseException:
         connection.close()
         raise
     return database
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {verdict}")
 
 
 def _expect(connection: sqlite3.Connection, name: str, value: object) -> None:

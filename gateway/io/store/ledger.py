@@ -12,8 +12,8 @@ from gateway.core.model import (
     Entered,
     Exited,
     Memory,
-    OpenVisit,
     OfferMatched,
+    OpenVisit,
     Outcome,
     PastOffer,
     PresenceEvent,
@@ -37,7 +37,8 @@ def record(db: Database, outcome: Outcome) -> None:
     """One row for the event, one per offer, and the visit as it is now; part of the caller's transaction."""
     event = outcome.event
     row = db.execute(
-        "INSERT INTO ledger (wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO ledger (wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
             event.at.wall_ms,
             _TYPES[type(event)],

@@ -21,8 +21,8 @@ _FIRST = (
     "CREATE INDEX ledger_shopper ON ledger (shopper) WHERE shopper IS NOT NULL",
     "CREATE INDEX ledger_wall_ms ON ledger (wall_ms)",
     """CREATE TABLE offer (
-        offer TEXT PRIMARY KEY, ledger INTEGER NOT NULL REFERENCES ledger (id) ON DELETE CASCADE, shopper TEXT, visit TEXT NOT NULL,
-        zone TEXT NOT NULL, promotion_id TEXT NOT NULL, kind TEXT NOT NULL, cool_down_group TEXT NOT NULL,
+        offer TEXT PRIMARY KEY, ledger INTEGER NOT NULL REFERENCES ledger (id) ON DELETE CASCADE, shopper TEXT,
+        visit TEXT NOT NULL, zone TEXT NOT NULL, promotion_id TEXT NOT NULL, kind TEXT NOT NULL, cool_down_group TEXT NOT NULL,
         cool_down_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL, deadline_wall_ms INTEGER NOT NULL, state TEXT NOT NULL,
         reason TEXT NOT NULL DEFAULT '', decided_wall_ms INTEGER) STRICT""",
     "CREATE INDEX offer_ledger ON offer (ledger)",
