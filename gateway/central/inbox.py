@@ -130,7 +130,8 @@ def _keep(db: Database, inbox: str, offer: AppOffer, payload: bytes, now_ms: int
     """True when the offer is new."""
     before = db.execute("SELECT times FROM offer WHERE offer = ?", [offer.data.offer]).fetchone()
     if before is not None:
-        db.execute("UPDATE offer SET times = times + 1 WHERE offer = ?", [offer.data.offer])
+        # It came again, so central has not seen the receipt.
+        db.execute("UPDATE offer SET times = times + 1, receipt_sent = 0 WHERE offer = ?", [offer.data.offer])
         return False
     db.execute("INSERT INTO offer VALUES (?, ?, ?, ?, 1, ?, 0)", [offer.data.offer, inbox, payload.decode(), now_ms, int(late)])
     return True

@@ -46,6 +46,18 @@ class StorePublisher:
     """(promotions as text, when signed) of the catalogue in force."""
     _keys: dict[tuple[bytes, int], RosterEntry] = field(default_factory=dict)
 
+    def is_due(self, now_ms: int) -> bool:
+        """Whether the calendar alone is a reason to look: a new day, a catalogue to sign again, a manifest after its deltas."""
+        return (
+            self._catalogue is None
+            or now_ms - self._catalogue[1] >= _DAY_MS
+            or min(self._days, default=-1) != self._today(now_ms)
+            or any(day.manifest_due_ms is not None and now_ms >= day.manifest_due_ms for day in self._days.values())
+        )
+
+    def _today(self, now_ms: int) -> int:
+        return day_of(now_ms // 1000 // WINDOW_S, self.settings.day_start_s)
+
     def catalogue(self, db: Database, now_ms: int) -> list[Publication]:
         """The catalogue, when it has changed or is a day old."""
         promotions = records.promotions(db, self.store)
@@ -63,7 +75,7 @@ class StorePublisher:
 
     def roster(self, db: Database, now_ms: int) -> list[Publication]:
         """Everything that has to be said about the rosters of today and the days after."""
-        today = day_of(now_ms // 1000 // WINDOW_S, self.settings.day_start_s)
+        today = self._today(now_ms)
         members = records.members(db, self.store)
         out: list[Publication] = []
         for day in range(today, today + self.roster_days):

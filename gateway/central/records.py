@@ -178,27 +178,26 @@ def keep_decision(  # noqa: PLR0913 -- a decision is this many facts
 
 
 def queue_for_app(db: Database, offer: str, inbox: str, payload: bytes, deadline_ms: int) -> None:
-    """A granted offer waits for its PUBACK."""
+    """A granted offer waits for the app's first receipt."""
     db.execute("INSERT INTO app_outbox VALUES (?, ?, ?, ?)", [offer, inbox, payload.decode(), deadline_ms])
 
 
 def waiting_for_apps(db: Database, now_ms: int) -> list[tuple[str, str, bytes, int]]:
-    """(offer, inbox, payload, deadline) of what is not confirmed; what has become late is dropped."""
+    """(offer, inbox, payload, deadline) of what no app has confirmed; what has become late is dropped."""
     db.execute("DELETE FROM app_outbox WHERE deadline_ms <= ?", [now_ms])
     rows = db.execute("SELECT offer, inbox, payload, deadline_ms FROM app_outbox ORDER BY rowid").fetchall()
     return [(row[0], row[1], row[2].encode(), row[3]) for row in rows]
 
 
-def sent_to_app(db: Database, offer: str) -> None:
-    """The broker has it."""
-    db.execute("DELETE FROM app_outbox WHERE offer = ?", [offer])
-
-
 def keep_receipt(db: Database, receipt_id: str, inbox: str, offer: str, state: str, time_ms: int) -> bool:
-    """Store a receipt for an offer of this inbox; False when it is known already or the offer is not this inbox's."""
+    """Store a receipt for an offer of this inbox, which has therefore arrived.
+
+    False when the receipt is known already or the offer is not this inbox's.
+    """
     own = db.execute("SELECT 1 FROM offer WHERE offer = ? AND inbox = ?", [offer, inbox]).fetchone()
     if own is None:
         return False
+    db.execute("DELETE FROM app_outbox WHERE offer = ?", [offer])
     added = db.execute("INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?)", [receipt_id, inbox, offer, state, time_ms])
     return bool(added.rowcount)
 

@@ -231,21 +231,27 @@ class Central:
         return Publication.of(StoreTopics(decided.store, decided.gateway).decision, decision, now_ms=now_ms)
 
     async def _publish_offers(self) -> None:
-        """Granted offers to the apps, until the broker has each; what has become late is dropped."""
+        """Granted offers to the apps: once a connection until the receipt, because a broker that dies forgets; none late."""
+        sent: set[str] = set()
+        connection = 0
         while True:
             await self._session.online.wait()
+            if connection != self._session.connections:
+                connection = self._session.connections
+                sent.clear()
             self._for_apps.clear()
             waiting = await self._database.run(partial(records.waiting_for_apps, now_ms=self._clock.now().wall_ms))
+            sent.intersection_update({offer for offer, *_ in waiting})
             for offer, inbox, payload, deadline_ms in waiting:
                 now_ms = self._clock.now().wall_ms
-                if deadline_ms <= now_ms:
+                if offer in sent or deadline_ms <= now_ms:
                     continue
                 expiry_s = (deadline_ms - now_ms + 999) // 1000
                 try:
                     await self._session.publish(Publication(app_offer(inbox), payload, expiry_s=expiry_s, correlation=offer))
                 except BrokerLost:
                     break
-                await self._database.run(partial(records.sent_to_app, offer=offer))
+                sent.add(offer)
             else:
                 await self._for_apps.wait()
 
@@ -258,17 +264,19 @@ class Central:
             if seen[1] != self._session.connections:
                 # The broker may have lost what it retained.
                 self._publishers.clear()
-            if seen[0] != version:
+            changed = seen != (version, self._session.connections)
+            if changed:
                 self._promotions.clear()
             seen = (version, self._session.connections)
-            publications = await self._database.run(self._downlinks)
+            publications = await self._database.run(partial(self._downlinks, changed=changed))
             try:
                 await self._publish_all(publications)
             except BrokerLost:
                 seen = (-1, -1)
             await self._clock.sleep_ms(_POLL_MS)
 
-    def _downlinks(self, db: Database) -> list[Publication]:
+    def _downlinks(self, db: Database, *, changed: bool) -> list[Publication]:
+        """What every store has to be told; looked for only when the file or the calendar gives a reason."""
         now_ms = self._clock.now().wall_ms
         out: list[Publication] = []
         for store, settings in self._settings.stores.items():
@@ -276,8 +284,9 @@ class Central:
             if publisher is None:
                 publisher = StorePublisher(store, settings, self._settings.roster_days, self.signer)
                 self._publishers[store] = publisher
-            out += publisher.catalogue(db, now_ms)
-            out += publisher.roster(db, now_ms)
+            if changed or publisher.is_due(now_ms):
+                out += publisher.catalogue(db, now_ms)
+                out += publisher.roster(db, now_ms)
         return out
 
     async def _publish_all(self, publications: list[Publication]) -> None:
@@ -285,6 +294,7 @@ class Central:
             await self._session.publish(publication)
 
     async def _birth(self) -> list[Publication]:
+        self._for_apps.set()
         return [self._state("online")]
 
     def _state(self, state: str) -> Publication:

@@ -83,13 +83,12 @@ class Delivery:
                 await self._pause()
 
     async def _notice_changes(self) -> None:
-        """After a new connection or a new central everything still kept is looked at again."""
+        """After a new connection or a new central everything still kept is sent again: a broker that died has forgotten it."""
         seen = (self._session.connections, self._central_instance)
         if seen == self._seen:
             return
-        if seen[1] != self._seen[1]:
-            self._confirmed_ms.clear()
         self._seen = seen
+        self._confirmed_ms.clear()
         oldest, newest = await self._store.outbox_bounds()
         self._history = (oldest, newest)
         self._live_next = newest + 1
@@ -103,7 +102,7 @@ class Delivery:
         if first <= last:
             rows = await self._store.outbox_rows(first, last, _BATCH)
             self._history = (rows[-1].seq + 1, last) if rows else (1, 0)
-            return [row for row in rows if row.seq not in self._confirmed_ms]
+            return rows
         return await self._overdue_rows()
 
     async def _overdue_rows(self) -> list[OutboxRow]:
