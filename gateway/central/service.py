@@ -231,8 +231,9 @@ class Central:
         return Publication.of(StoreTopics(decided.store, decided.gateway).decision, decision, now_ms=now_ms)
 
     async def _publish_offers(self) -> None:
-        """Granted offers to the apps: once a connection until the receipt, because a broker that dies forgets; none late."""
-        sent: set[str] = set()
+        """Granted offers to the apps, none late: again and again until the receipt, because a broker that dies forgets."""
+        sent: dict[str, tuple[int, int]] = {}
+        """How often each was sent on this connection, and when it is due again (monotonic milliseconds)."""
         connection = 0
         while True:
             await self._session.online.wait()
@@ -241,19 +242,32 @@ class Central:
                 sent.clear()
             self._for_apps.clear()
             waiting = await self._database.run(partial(records.waiting_for_apps, now_ms=self._clock.now().wall_ms))
-            sent.intersection_update({offer for offer, *_ in waiting})
+            sent = {offer: sent[offer] for offer, *_ in waiting if offer in sent}
             for offer, inbox, payload, deadline_ms in waiting:
-                now_ms = self._clock.now().wall_ms
-                if offer in sent or deadline_ms <= now_ms:
+                now = self._clock.now()
+                times, due_ms = sent.get(offer, (0, now.mono_ms))
+                if due_ms > now.mono_ms or deadline_ms <= now.wall_ms:
                     continue
-                expiry_s = (deadline_ms - now_ms + 999) // 1000
+                expiry_s = (deadline_ms - now.wall_ms + 999) // 1000
                 try:
                     await self._session.publish(Publication(app_offer(inbox), payload, expiry_s=expiry_s, correlation=offer))
                 except BrokerLost:
                     break
-                sent.add(offer)
+                sent[offer] = (times + 1, now.mono_ms + self._settings.offer_resend_s * 1000 * 2**times)
             else:
-                await self._for_apps.wait()
+                await self._until_for_apps(min((due_ms for _, due_ms in sent.values()), default=None))
+
+    async def _until_for_apps(self, due_ms: int | None) -> None:
+        """Until there is something for an app, or something is due again."""
+        waiting: list[asyncio.Task[object]] = [asyncio.create_task(self._for_apps.wait())]
+        if due_ms is not None:
+            waiting.append(asyncio.create_task(self._clock.sleep_ms(due_ms - self._clock.now().mono_ms)))
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _publish_downlinks(self) -> None:
         """Watch the file for what the command line or another process changed, and the calendar for a new day."""

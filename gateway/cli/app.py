@@ -75,6 +75,26 @@ def demo(
     run_demo(Options(duration, speed, shoppers, seed, json, keep, amqtt))
 
 
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A capture: btsnoop, pcap, pcapng or our own recording; - = standard input.")],
+    advertisements: Annotated[bool, typer.Option("--advertisements", help="One line per advertisement.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    show_addresses: Annotated[bool, typer.Option("--show-addresses", help="With --advertisements: addresses too.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop, chain and roster apply.")] = None,
+    shop: Annotated[Path | None, typer.Option("--shop", help="Shop file, instead of the one in the settings.")] = None,
+    receiver: Annotated[str | None, typer.Option("--receiver", help="The receiver of the shop that hears the file.")] = None,
+    limit_mib: Annotated[int, typer.Option("--limit-mib", min=1, max=1_048_576, help="Read at most so much.")] = 1024,
+) -> None:
+    """Let a recorded file drive the pipeline as the radio does; shows what is in it, by format.
+
+    Example: gateway replay walk.pcapng --config /etc/beacon-gateway/gateway.toml --receiver dairy-1
+    """
+    from gateway.cli.replay import Options, run_replay
+
+    run_replay(Options(file, advertisements, json, show_addresses, config, shop, receiver, limit_mib))
+
+
 @central_app.callback(invoke_without_command=True)
 def central(context: typer.Context, config: CentralConfig = _CENTRAL_CONFIG) -> None:
     """Run the reference central service, or manage it with the commands below."""

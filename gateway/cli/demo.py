@@ -166,7 +166,11 @@ class _Demo:
 
     def _central(self, broker: Broker) -> Central:
         settings = CentralSettings(
-            state_dir=self._folder / "central", broker=broker, stores={_STORE: CentralStore(store_number=_STORE_NUMBER)}
+            state_dir=self._folder / "central",
+            broker=broker,
+            stores={_STORE: CentralStore(store_number=_STORE_NUMBER)},
+            # This broker does not die, and at a thousand times the speed ten seconds are gone before a receipt can come.
+            offer_resend_s=3600,
         )
 
         def enrol(db: Database) -> None:

@@ -21,7 +21,7 @@ def run_gateway(config: Path) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     settings = read_settings(config, Settings)
     log_to_stderr(settings.log_level)
-    shop = _shop_of(settings)
+    shop = shop_of(settings)
     clock = SystemClock(assume_synchronised=settings.clock.assume_synchronised, skew_s=settings.clock.skew_s)
     asyncio.run(_serve(settings, shop, clock))
 
@@ -50,7 +50,8 @@ def _scanner(settings: Settings, receiver: Receiver, daemon: Daemon, clock: Syst
     )
 
 
-def _shop_of(settings: Settings) -> ShopFile:
+def shop_of(settings: Settings) -> ShopFile:
+    """The shop that the settings name; an empty one, with a warning, where there is none yet."""
     if not settings.shop_path.exists():
         log.warning("%s does not exist: no zones are known, so nobody can be located", settings.shop_path)
         return ShopFile()

@@ -214,9 +214,9 @@ class TelemetryData(Strict):
     sightings: int
     shoppers_present: int
     roster_size: int
-    catalogue_version: int | None
+    catalogue_version: int | None = None
     outbox_rows: int
-    outbox_oldest_s: float | None
+    outbox_oldest_s: float | None = None
     offers: dict[str, int]
     """By "matched", "granted", "refused" and "late"."""
 
@@ -247,7 +247,7 @@ class AckData(Strict):
     """How far central has stored."""
 
     epoch: Epoch
-    seq: Literal[0] | SequenceNumber
+    seq: Annotated[int, Field(ge=0, le=2**53 - 1)]
     """Every number up to and with this one is stored."""
 
 

@@ -170,6 +170,8 @@ class CentralSettings(Strict):
     visit_gap_s: Annotated[int, Field(ge=60, le=14_400)] = 1800
     roster_days: Annotated[int, Field(ge=1, le=7)] = 2
     """Today and the days after it for which keys are sent down."""
+    offer_resend_s: Annotated[int, Field(ge=1, le=3600)] = 10
+    """An offer without a receipt is sent to its app again after this long, then after twice as long, until its deadline."""
 
 
 class CentralStore(Strict):

@@ -32,7 +32,7 @@ from gateway.core.token import (
 
 MAX_BAD_TAGS = 16
 _KEEP_DAY_S = 3600
-"""A day that is over is asked for during the skew alone; two hours are allowed, and the last window may find nobody at work."""
+"""Tokens of a day that is over come in for the skew at most; its keys may be kept for two hours."""
 _NOT_REFRESHED = 15
 _SLOT_S = 60
 _CONSENT_BITS = 0b11
@@ -56,6 +56,11 @@ class KnownShopper:
         self.newest = (0, 0)
         """(window, slot)"""
 
+    def go_on_from(self, before: "KnownShopper") -> None:
+        """A record sent again must not bring old slots, and with them old flags, back to life; a new key has none."""
+        if before.subkeys == self.subkeys:
+            self.newest = before.newest
+
 
 class DayRoster:
     """One day's roster, compiled: about 8 µs a shopper, so build large ones off the event loop."""
@@ -71,15 +76,25 @@ class DayRoster:
         for window in windows:
             self.tables[window] = {ephemeral_identifier(s.subkeys.ek, window): s for s in self.shoppers.values()}
 
+    def follow(self, old: "DayRoster") -> list[str]:
+        """Take the place of ``old``; returns the names that it had and this one has not."""
+        gone = []
+        for name, before in old.shoppers.items():
+            shopper = self.shoppers.get(name)
+            if shopper is None:
+                gone.append(name)
+            else:
+                shopper.go_on_from(before)
+        return gone
+
     def apply_delta(self, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> list[str]:
         """Apply a numbered delta in place; returns the names that are no longer in the roster."""
         gone = [name for name in removals if self._drop(name) is not None]
         for entry in upserts:
             shopper = KnownShopper(entry)
             before = self._drop(shopper.name)
-            # A check-in of one who is here already must not bring old slots, and with them old flags, back to life.
-            if before is not None and before.subkeys == shopper.subkeys:
-                shopper.newest = before.newest
+            if before is not None:
+                shopper.go_on_from(before)
             self.shoppers[shopper.name] = shopper
             for window, table in self.tables.items():
                 table[ephemeral_identifier(shopper.subkeys.ek, window)] = shopper
@@ -125,7 +140,7 @@ class Identity:
         self._days[roster.day] = roster
         self._stop_building()
         self._opened.clear()
-        return [] if old is None else [name for name in old.shoppers if name not in roster.shoppers]
+        return [] if old is None else roster.follow(old)
 
     def roster(self, day: int) -> DayRoster | None:
         """The day's roster, if one is in force."""
@@ -135,6 +150,10 @@ class Identity:
         """Apply a delta to the day's roster, which must be in force; returns the names that left it."""
         self._opened.clear()
         return self._days[day].apply_delta(version, upserts, removals)
+
+    def has_left(self, shopper: str, wall_ms: int) -> bool:
+        """Whether the roster of the day of ``wall_ms``, when the shopper was first met, is in force and names it no more."""
+        return self.day_at(wall_ms) in self._days and not self.is_known(shopper)
 
     def is_known(self, shopper: str) -> bool:
         """Whether any roster in force names this pseudonym."""

@@ -58,7 +58,79 @@ class IBeacon:
     """RSSI at 1 m."""
 
 
-Frame = ShopperToken | IBeacon
+@dataclass(slots=True)
+class AltBeacon:
+    """Radius Networks' open beacon, under any manufacturer's company identifier."""
+
+    company_id: int
+    beacon_id: bytes
+    """20 bytes: the first 16 name the organisation, the rest is its own to divide."""
+    measured_power_dbm: int
+    """RSSI at 1 m."""
+    reserved: int | None
+    """The manufacturer's own octet; older emitters leave it out."""
+
+
+@dataclass(slots=True)
+class EddystoneUid:
+    """Google's beacon with a constant identifier."""
+
+    namespace: bytes
+    """10 bytes."""
+    instance: bytes
+    """6 bytes."""
+    measured_power_dbm: int
+    """RSSI at 1 m."""
+
+
+@dataclass(slots=True)
+class EddystoneUrl:
+    """Google's beacon with a web address, expanded."""
+
+    url: str
+    measured_power_dbm: int
+    """RSSI at 1 m."""
+
+
+@dataclass(slots=True)
+class EddystoneTlm:
+    """How a beacon fares."""
+
+    battery_mv: int | None
+    """Absent when the beacon does not measure it, as one with a mains supply."""
+    temperature_c: float | None
+    """In steps of 1/256 °C."""
+    advertisements: int
+    """Sent since power-on."""
+    uptime_ms: int
+    """Since power-on, in steps of 100."""
+
+
+@dataclass(slots=True)
+class EddystoneEncryptedTlm:
+    """How a beacon fares, readable only with its identity key."""
+
+    encrypted: bytes
+    """12 bytes."""
+    salt: bytes
+    """2 bytes."""
+    integrity_check: bytes
+    """2 bytes."""
+
+
+@dataclass(slots=True)
+class EddystoneEid:
+    """Google's beacon with a rotating identifier."""
+
+    eid: bytes
+    """8 bytes."""
+    measured_power_dbm: int
+    """RSSI at 1 m."""
+
+
+Frame = (
+    ShopperToken | IBeacon | AltBeacon | EddystoneUid | EddystoneUrl | EddystoneTlm | EddystoneEncryptedTlm | EddystoneEid
+)
 
 
 @dataclass(slots=True)
@@ -447,6 +519,8 @@ class Memory:
     """When the last process was last known to run."""
     visits: tuple[OpenVisit, ...] = ()
     offers: tuple[PastOffer, ...] = ()
+    named: tuple[tuple[str, int], ...] = ()
+    """Every shopper whom today's rows name, and the wall milliseconds of the first."""
 
 
 @dataclass(slots=True)

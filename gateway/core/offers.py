@@ -108,8 +108,8 @@ class _Spent:
     touched_ms: int
     offers: dict[str, int] = field(default_factory=dict)
     """Offers per promotion."""
-    cool_until_ms: dict[str, int] = field(default_factory=dict)
-    """Monotonic end of the cool-down per group."""
+    cooling: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By group, the monotonic end of the cool-down and the offer that began it."""
     pushed_visits: dict[str, str] = field(default_factory=dict)
     """Offer that holds the push of a visit."""
 
@@ -190,7 +190,8 @@ class Offers:
         spent = self._of(event.shopper, event.at)
         if spent.offers.get(promotion.promotion_id, 0) >= promotion.daily_cap:
             return WithheldReason.CAP_DAY
-        if event.at.mono_ms < spent.cool_until_ms.get(_group(promotion), event.at.mono_ms):
+        until_ms, _ = spent.cooling.get(_group(promotion), (event.at.mono_ms, ""))
+        if event.at.mono_ms < until_ms:
             return WithheldReason.COOL_DOWN
         return WithheldReason.QUIET_HOURS if quiet else None
 
@@ -212,7 +213,7 @@ class Offers:
         spent = self._of(event.shopper, event.at)
         spent.offers[promotion.promotion_id] = spent.offers.get(promotion.promotion_id, 0) + 1
         if promotion.cool_down_ms:
-            spent.cool_until_ms[_group(promotion)] = event.at.mono_ms + promotion.cool_down_ms
+            spent.cooling[_group(promotion)] = (event.at.mono_ms + promotion.cool_down_ms, matched.offer)
         if spends:
             spent.pushed_visits[event.visit] = matched.offer
         self._proposals[matched.offer] = matched
@@ -241,8 +242,9 @@ class Offers:
         if spent is None:
             return
         spent.offers[matched.promotion_id] = max(0, spent.offers.get(matched.promotion_id, 0) - 1)
-        if matched.cool_down_ms:
-            spent.cool_until_ms.pop(matched.cool_down_group, None)
+        # The group may be cooling down for a later offer by now.
+        if spent.cooling.get(matched.cool_down_group, (0, ""))[1] == matched.offer:
+            del spent.cooling[matched.cool_down_group]
         if spent.pushed_visits.get(matched.visit) == matched.offer:
             del spent.pushed_visits[matched.visit]
 
@@ -277,10 +279,8 @@ class Offers:
             if past.state != "refused":
                 spent.offers[past.promotion_id] = spent.offers.get(past.promotion_id, 0) + 1
                 if past.cool_down_ms:
-                    until_ms = at.mono_ms + past.cool_down_ms
-                    spent.cool_until_ms[past.cool_down_group] = max(
-                        until_ms, spent.cool_until_ms.get(past.cool_down_group, until_ms)
-                    )
+                    cooling = (at.mono_ms + past.cool_down_ms, past.offer)
+                    spent.cooling[past.cool_down_group] = max(cooling, spent.cooling.get(past.cool_down_group, cooling))
                 if past.kind in PUSH_KINDS:
                     spent.pushed_visits[past.visit] = past.offer
             if past.state == "proposed":

@@ -26,6 +26,7 @@ from gateway.core.model import (
     Promotion,
     QuietHours,
     Recognised,
+    Reject,
     RosterEntry,
     Shop,
     ShopperToken,
@@ -41,10 +42,11 @@ TICK_MS = 200
 """Positioning runs this often while there is anything to locate."""
 _HINT_MIN_RECEIVER_DBM = -95
 _HINT_TWICE_MS = 2_000
-_HINT_FORGET_MS = 180_000
+_MINUTE_MS = 60_000
 _CONFLICT_DBM = -60
 _CONFLICT_WITHIN_MS = 10_000
 _CONFLICT_PAUSE_MS = 60_000
+_STRONG_FORGET_MS = 180_000
 _HOUSEKEEPING_MS = 60_000
 
 
@@ -124,13 +126,13 @@ class Pipeline:
         self._presence.use(self._shop, catalogue.dwells())
 
     def use_roster(self, roster: DayRoster) -> None:
-        """Swap one day's roster; who is no longer in it is forgotten at once."""
-        self._forget_unknown(self.identity.put_in_force(roster))
+        """Swap one day's roster; who is no longer in it, or consents to nothing any more, is forgotten at once."""
+        self._follow_roster(self.identity.put_in_force(roster))
         self._decoder.forget()
 
     def apply_roster_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> None:
         """Check-ins and opt-outs in a roster that is in force."""
-        self._forget_unknown(self.identity.apply_delta(day, version, upserts, removals))
+        self._follow_roster(self.identity.apply_delta(day, version, upserts, removals))
         self._decoder.forget()
 
     def decide(self, verdict: Verdict) -> bool:
@@ -142,10 +144,16 @@ class Pipeline:
 
     def remember(self, memory: Memory, now: Instant) -> None:
         """Take back visits and offers after a restart; what ended meanwhile comes out of the next tick."""
-        self._offers.remember(memory.offers, now)
-        for visit in memory.visits:
-            self._consents[visit.shopper] = visit.consent
-        self._remembered += self._presence.remember(memory.visits, memory.alive_wall_ms, now)
+        # Who left the roster since is in the database until the next step erases them: also those whom the last process had no
+        # time to erase between taking the roster and dying.
+        left = {name for name, first_ms in memory.named if self.identity.has_left(name, first_ms)}
+        self._forgotten += sorted(left.difference(self._forgotten))
+        gone = set(self._forgotten)
+        visits = [visit for visit in memory.visits if visit.shopper not in gone]
+        self._offers.remember((offer for offer in memory.offers if offer.shopper not in gone), now)
+        self._consents.update((visit.shopper, visit.consent) for visit in visits)
+        self._remembered += self._presence.remember(visits, memory.alive_wall_ms, now)
+        self._follow_roster(())
 
     # ---- what comes in --------------------------------------------------------------------------------------------------------
 
@@ -165,19 +173,26 @@ class Pipeline:
             else:
                 counters.beacons += 1
                 self.beacon_heard_ms[beacon.name] = at.mono_ms
+        elif type(frame) is Reject:
+            _count(counters.rejects, f"{frame.format}.{frame.kind}")
         else:
-            _count(counters.rejects, f"{frame.format}.{frame.kind}")  # type: ignore[union-attr]
+            # A beacon of a format that the register does not hold.
+            counters.strangers += 1
 
     def _receive_token(self, receiver: str, rssi_dbm: int, frame: ShopperToken, at: Instant) -> None:
         if not self._tuning.keeps_phones or self._quality is ClockQuality.UNSYNCHRONISED:
             self.counters.not_resolved += 1
+            self._decoder.forget()
             return
         recognised = self.identity.resolve(frame.token, at)
         if recognised is None:
+            # What is nobody's must not stay in the decoder's memo either.
+            self._decoder.forget()
             return
         shopper = recognised.shopper
         if not recognised.consent:
             self.counters.no_consent += 1
+            self._decoder.forget()
             if shopper in self._consents:
                 self._forget(shopper)
             return
@@ -228,8 +243,11 @@ class Pipeline:
 
     def report(self, sighting: Sighting, consent: Consent) -> None:
         """A sighting that the app reported over the Internet and central checked; the shopper must be in a roster in force."""
-        if self._tuning.keeps_phones and consent and self.identity.is_known(sighting.shopper):
-            self._consents[sighting.shopper] = consent
+        if not self._tuning.keeps_phones or self._quality is ClockQuality.UNSYNCHRONISED:
+            return
+        effective = consent & (self.identity.consent_of(sighting.shopper) or Consent.NONE)
+        if effective and sighting.anchor in self._shop.anchors:
+            self._consents[sighting.shopper] = effective
             self._positioning.observe(sighting)
 
     # ---- what time makes of it ------------------------------------------------------------------------------------------------
@@ -283,6 +301,8 @@ class Pipeline:
                 level.source == "receiver"
                 and level.anchor in self._shop.anchors
                 and self._shop.anchors[level.anchor].zone == event.zone
+                # Fainter than this a receiver speaks against its zone, so that only the hint would be left.
+                and level.level_dbm >= self._shop.zones[event.zone].enter_dbm
                 for level in evidence.anchors
             ),
         )
@@ -294,14 +314,27 @@ class Pipeline:
         self._housekept_ms = now.mono_ms
         for shopper in [s for s in self._consents if s not in beliefs and not self._presence.is_present(s)]:
             del self._consents[shopper]
-        oldest = now.mono_ms - _HINT_FORGET_MS
+        # A token's minute is fresh from one skew before it began to one after it ended; until then its hint must not count anew.
+        oldest = now.mono_ms - _MINUTE_MS - 2000 * self._tuning.skew_s
         self._hints = {key: told for key, told in self._hints.items() if told.first_ms >= oldest}
+        oldest = now.mono_ms - _STRONG_FORGET_MS
         self._strong = {shopper: strong for shopper, strong in self._strong.items() if strong[1] >= oldest}
         self._conflict_until_ms = {s: until for s, until in self._conflict_until_ms.items() if until > now.mono_ms}
 
-    def _forget_unknown(self, names: Iterable[str]) -> None:
-        for name in names:
+    def _follow_roster(self, gone: Iterable[str]) -> None:
+        """Forget who left the roster; hold the others to its consent bits now, not when they are next heard."""
+        for name in gone:
             if not self.identity.is_known(name):
+                self._forget(name)
+        for name, consent in list(self._consents.items()):
+            allowed = self.identity.consent_of(name)
+            # A pseudonym of a day whose roster is gone ends its visit by silence.
+            if allowed is None or consent & allowed == consent:
+                continue
+            if consent & allowed:
+                self._consents[name] = consent & allowed
+                self._presence.limit(name, allowed)
+            else:
                 self._forget(name)
 
     def _forget(self, shopper: str) -> None:
@@ -312,11 +345,14 @@ class Pipeline:
         self._strong.pop(shopper, None)
         self._conflict_until_ms.pop(shopper, None)
         self._hints = {key: told for key, told in self._hints.items() if key[0] != shopper}
+        self._remembered = [event for event in self._remembered if event.shopper != shopper]
         self._forgotten.append(shopper)
 
     def _index_beacons(self) -> None:
         beacons = [a for a in self._shop.anchors.values() if a.kind == "beacon"]
-        self._beacons_by_key = {(a.uuid, a.major, a.minor): a for a in beacons if a.uuid and a.major is not None and a.minor}
+        self._beacons_by_key = {
+            (a.uuid, a.major, a.minor): a for a in beacons if a.uuid and a.major is not None and a.minor is not None
+        }
         self._beacons_by_short_id = {a.minor: a for a in beacons if a.minor is not None}
 
 

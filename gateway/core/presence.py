@@ -34,6 +34,8 @@ from gateway.core.model import (
 )
 
 _TINY = 1e-9
+_CANDIDATE_LASTS_MS = 75_000
+"""Where phones tell and nobody hears, beliefs come once a minute; what was not repeated by then was not meant."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class _Visit:
     heard_at: Instant | None = None
     left_at: Instant | None = None
     evidence: Evidence | None = None
+    back_at: Instant | None = None
+    """When a restart took the stay back; the exit delay begins anew here, and nothing has been heard since."""
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ class _Candidate:
 
     zone: str
     since_ms: int
+    renewed_ms: int
 
 
 class Presence:
@@ -90,6 +95,11 @@ class Presence:
         """Whether a visit of this shopper is open."""
         return shopper in self._visits
 
+    def limit(self, shopper: str, consent: Consent) -> None:
+        """Less consent from now on, though nothing was heard."""
+        if shopper in self._visits:
+            self._visits[shopper].consent &= consent
+
     def forget(self, shopper: str) -> None:
         """Drop the shopper without any event: consent was withdrawn."""
         self._visits.pop(shopper, None)
@@ -108,13 +118,15 @@ class Presence:
         best = max(belief.zones, key=lambda zone: (belief.zones[zone], zone))
         current = visit.zone if visit is not None else None
         if visit is not None and current is not None and belief.zones.get(current, 0.0) >= belief.outside:
-            visit.inside_at = belief.heard_at
+            # A report may arrive behind what the receivers heard later.
+            visit.inside_at, visit.back_at = max(visit.inside_at or belief.heard_at, belief.heard_at), None
         if not self._speaks_for(best, current, belief):
             self._candidates.pop(belief.shopper, None)
             return []
         candidate = self._candidates.get(belief.shopper)
-        if candidate is None or candidate.zone != best:
-            candidate = self._candidates[belief.shopper] = _Candidate(best, belief.at.mono_ms)
+        if candidate is None or candidate.zone != best or belief.at.mono_ms - candidate.renewed_ms > _CANDIDATE_LASTS_MS:
+            candidate = self._candidates[belief.shopper] = _Candidate(best, belief.at.mono_ms, belief.at.mono_ms)
+        candidate.renewed_ms = belief.at.mono_ms
         if belief.at.mono_ms - candidate.since_ms < self._hold_ms:
             return []
         del self._candidates[belief.shopper]
@@ -133,7 +145,7 @@ class Presence:
             events.append(VisitStarted(shopper, visit.visit, at, consent))
         elif visit.zone is not None:
             events.append(self._exit(shopper, visit, at, visit.inside_at or at, "moved"))
-        visit.zone, visit.entered_at, visit.inside_at = zone, at, belief.heard_at
+        visit.zone, visit.entered_at, visit.inside_at, visit.back_at = zone, at, belief.heard_at, None
         visit.heard_at, visit.left_at, visit.dwelled_ms = belief.heard_at, None, 0
         visit.zones += 1
         visit.evidence = _evidence(belief, zone)
@@ -154,10 +166,13 @@ class Presence:
                     self.forget(shopper)
                 continue
             events += self._dwell(shopper, visit, now)
-            inside_at = visit.inside_at or now
-            if now.mono_ms - inside_at.mono_ms >= self._exit_delay_ms(visit.zone):
+            if now.mono_ms >= self._deadline_of(visit):
+                inside_at = visit.inside_at or now
                 silent = visit.heard_at is None or visit.heard_at.mono_ms <= inside_at.mono_ms
                 events.append(self._exit(shopper, visit, now, inside_at, "silence" if silent else "weak"))
+        oldest_ms = now.mono_ms - _CANDIDATE_LASTS_MS
+        for shopper in [name for name, candidate in self._candidates.items() if candidate.renewed_ms < oldest_ms]:
+            del self._candidates[shopper]
         return events
 
     def next_deadline_ms(self) -> int | None:
@@ -167,7 +182,7 @@ class Presence:
     def _deadline_of(self, visit: _Visit) -> int:
         if visit.zone is None:
             return (visit.left_at or visit.started_at).mono_ms + self._visit_gap_ms
-        return (visit.inside_at or visit.started_at).mono_ms + self._exit_delay_ms(visit.zone)
+        return (visit.back_at or visit.inside_at or visit.started_at).mono_ms + self._exit_delay_ms(visit.zone)
 
     def _exit_delay_ms(self, zone: str) -> int:
         known = self._shop.zones.get(zone)
@@ -177,8 +192,10 @@ class Presence:
         """Thresholds passed by time for which the shopper was surely there, not by silence after leaving."""
         assert visit.zone is not None
         entered_at = visit.entered_at or visit.started_at
-        stayed_ms = (visit.inside_at or now).mono_ms - entered_at.mono_ms
         events: list[PresenceEvent] = []
+        if visit.back_at is not None:
+            return events
+        stayed_ms = (visit.inside_at or now).mono_ms - entered_at.mono_ms
         for threshold in self._dwells.get(visit.zone, ()):
             if visit.dwelled_ms < threshold <= stayed_ms:
                 visit.dwelled_ms = threshold
@@ -195,6 +212,7 @@ class Presence:
         left_at = max(left_at, entered_at)
         event = Exited(shopper, visit.visit, visit.zone, at, visit.consent, entered_at, left_at, reason)
         visit.zone, visit.entered_at, visit.inside_at, visit.left_at, visit.evidence = None, None, None, left_at, None
+        visit.back_at = None
         return event
 
     # ---- restart --------------------------------------------------------------------------------------------------------------
@@ -215,7 +233,7 @@ class Presence:
                 visit.zone = saved.zone
                 visit.entered_at = now.plus(min(0, (saved.entered_wall_ms or saved.started_wall_ms) - now.wall_ms))
                 visit.dwelled_ms = saved.dwelled_ms
-                visit.inside_at = visit.heard_at = now
+                visit.inside_at, visit.back_at = max(last, visit.entered_at), now
             else:
                 visit.left_at = now.plus(min(0, saved.last_event_wall_ms - now.wall_ms))
             self._visits[saved.shopper] = visit

@@ -1,7 +1,8 @@
 """Weekly windows in the store's time zone → instants, right across daylight saving time.
 
 A local time that does not exist (clocks go forward) means the same number of minutes after the change; one that exists twice
-means the first for a beginning and the second for an end, so that no promised minute is lost.
+means the first for a beginning and the second for an end, so that no promised minute is lost. What would begin within the lost
+hour and end before it has passed again is skipped that night.
 """
 
 from collections.abc import Iterable

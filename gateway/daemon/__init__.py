@@ -71,7 +71,7 @@ class Daemon:
         self._topics = StoreTopics(settings.store, settings.gateway)
         self._boot_id = boot_id()
         self._started = clock.now()
-        self.pipeline = Pipeline(shop, _tuning(settings), new_id, self._started)
+        self.pipeline = Pipeline(shop, tuning_of(settings), new_id, self._started)
         self._store = Store(
             database or settings.state_dir / "gateway.db", quota_mib=settings.storage.quota_mib, boot_id=self._boot_id
         )
@@ -79,14 +79,14 @@ class Daemon:
             settings.broker,
             f"gw-{settings.store}-{settings.gateway}",
             will=lambda: self._status("offline", None),
-            birth=self._birth,
+            birth=self._connected,
             subscriptions=[
                 CENTRAL_STATE,
                 self._topics.ack,
                 self._topics.decision,
                 self._topics.catalogue,
-                self._topics.any_roster,
-                self._topics.roster_delta,
+                # A roster is about phones: without the privacy settings it does not even come here.
+                *([self._topics.any_roster, self._topics.roster_delta] if settings.privacy.is_complete else []),
             ],
             handle=self._take,
             clock=clock,
@@ -94,7 +94,9 @@ class Daemon:
         )
         self._delivery = Delivery(self._store, self._session, self._topics, settings.broker, clock)
         verifier = Verifier(tuple(bytes.fromhex(key) for key in settings.trust.public_keys), settings.store)
-        self._downlinks = Downlinks(self._topics, verifier, self.pipeline, self._store, clock)
+        self._downlinks = Downlinks(
+            self._topics, verifier, self.pipeline, self._store, clock, keeps_phones=settings.privacy.is_complete
+        )
 
     def heard(self, receiver: str, address: str, rssi_dbm: int, data: bytes) -> None:
         """One advertisement, now."""
@@ -107,7 +109,8 @@ class Daemon:
         try:
             await self._downlinks.restore()
             now = self._clock.now()
-            self.pipeline.remember(await self._store.recall(now.wall_ms), now)
+            if self._settings.privacy.is_complete:
+                self.pipeline.remember(await self._store.recall(now.wall_ms), now)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._session.run(), name="broker"),
@@ -148,6 +151,7 @@ class Daemon:
     async def _each_minute(self) -> None:
         now = self._clock.now()
         await self._store.note_alive(now.wall_ms, self._settings.storage.keep_ledger_days)
+        await self._downlinks.drop_past()
         if self._session.online.is_set():
             publication = Publication.of(self._topics.telemetry, await self._telemetry(), now_ms=now.wall_ms, qos=0)
             try:
@@ -198,6 +202,10 @@ class Daemon:
         self.pipeline.decide(verdict)
         await self._store.decide(verdict, self._clock.now().wall_ms)
 
+    async def _connected(self) -> list[Publication]:
+        self._delivery.connected()
+        return await self._birth()
+
     async def _birth(self) -> list[Publication]:
         oldest, _ = await self._store.outbox_bounds()
         return [self._status("online", oldest)]
@@ -245,7 +253,8 @@ class Daemon:
             log.warning("trust.public_keys is empty: no catalogue and no roster will be accepted")
 
 
-def _tuning(settings: Settings) -> Tuning:
+def tuning_of(settings: Settings) -> Tuning:
+    """What the settings say of the pipeline."""
     return Tuning(
         time_zone=ZoneInfo(settings.time_zone),
         day_start_s=settings.day_start_s,

@@ -44,6 +44,13 @@ class Delivery:
         """There may be new rows."""
         self._wake.set()
 
+    def connected(self) -> None:
+        """A new connection: whether central is there has to be said again.
+
+        A broker that lost its database has neither central's session nor its birth, and throws away what is sent too early.
+        """
+        self._central_online.clear()
+
     def central_is(self, state: str, instance: str) -> bool:
         """Take central's birth or will; returns whether this is another central than before, which may know less."""
         changed = state == "online" and instance != self._central_instance

@@ -4,6 +4,8 @@ import asyncio
 import logging
 
 from gateway.contract.downlinks import (
+    MAX_RECORDS_PER_CHUNK,
+    MAX_SHOPPERS,
     Catalogue,
     RosterChunk,
     RosterDelta,
@@ -24,17 +26,24 @@ from gateway.io.store import Store
 log = logging.getLogger(__name__)
 
 _MAX_WAITING_DELTAS = 256
+_MAX_CHUNKS = -(-MAX_SHOPPERS // MAX_RECORDS_PER_CHUNK)
+_ROSTERS = "roster/"
+_GRACE_MS = 2 * 3600 * 1000
 
 
 class Downlinks:
     """Catalogue and roster of one store."""
 
-    def __init__(self, topics: StoreTopics, verifier: Verifier, pipeline: Pipeline, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, topics: StoreTopics, verifier: Verifier, pipeline: Pipeline, store: Store, clock: Clock, *, keeps_phones: bool
+    ) -> None:
+        """``keeps_phones``: whether rosters are taken; one that is remembered or still subscribed to is dropped otherwise."""
         self._prefix = topics.down
         self._verifier = verifier
         self._pipeline = pipeline
         self._store = store
         self._clock = clock
+        self._keeps_phones = keeps_phones
         self._assembly = RosterAssembly()
         self._deltas: dict[tuple[int, int], RosterDelta] = {}
         """Deltas that wait for the version they build on, by day and that version."""
@@ -43,6 +52,9 @@ class Downlinks:
         """Bring back into force what the last process had; what has expired since is dropped."""
         gone = []
         for name, payload in await self._store.snapshots():
+            if name.startswith(_ROSTERS) and not self._keeps_phones:
+                gone.append(name)
+                continue
             try:
                 await self._take(name, payload, keep=False)
             except Untrusted as error:
@@ -53,7 +65,7 @@ class Downlinks:
     async def take(self, topic: str, payload: bytes) -> None:
         """One message below the store's ``down/``; anything that cannot be trusted leaves the old one in force."""
         name = topic.removeprefix(self._prefix)
-        if not payload:
+        if not payload or (name.startswith(_ROSTERS) and not self._keeps_phones):
             return
         try:
             await self._take(name, payload, keep=True)
@@ -122,7 +134,19 @@ class Downlinks:
         for day, previous in [key for key in self._deltas if key[0] == manifest.day and key[1] < manifest.version]:
             del self._deltas[day, previous]
         await self._store.drop_snapshots_up_to(_delta_name(manifest.day), manifest.version)
+        # A roster that has shrunk leaves chunks behind, and with them shoppers who are no longer in it.
+        beyond = {_chunk_name(manifest.day, index) for index in range(len(manifest.chunks), _MAX_CHUNKS)}
+        await self._store.drop_snapshots([name for name in await self._store.snapshot_names() if name in beyond])
+        await self._store.scrub()
         await self._use_waiting(manifest.day)
+
+    async def drop_past(self) -> None:
+        """Forget what is remembered of rosters whose day has been over for two hours."""
+        oldest = self._pipeline.identity.day_at(self._clock.now().wall_ms - _GRACE_MS)
+        past = [name for name in await self._store.snapshot_names() if (day := _day_of(name)) is not None and day < oldest]
+        if past:
+            await self._store.drop_snapshots(past)
+            await self._store.scrub()
 
     async def _use_delta(self, delta: RosterDelta, payload: bytes, *, keep: bool) -> None:
         roster = self._pipeline.identity.roster(delta.day)
@@ -151,3 +175,13 @@ class Downlinks:
 def _delta_name(day: int, version: int | None = None) -> str:
     """Sorts by version, behind the manifests and chunks of every day; without a version the prefix of the day's."""
     return f"roster/delta/{day}/" if version is None else f"roster/delta/{day}/{version:012d}"
+
+
+def _chunk_name(day: int, index: int) -> str:
+    return f"{_ROSTERS}{day}/{index}"
+
+
+def _day_of(name: str) -> int | None:
+    """The day of a roster's manifest, chunk or delta; ``None`` for any other downlink."""
+    day = name.removeprefix(_ROSTERS).removeprefix("delta/").partition("/")[0]
+    return int(day) if name.startswith(_ROSTERS) and day.isdigit() else None

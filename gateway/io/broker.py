@@ -117,22 +117,32 @@ class Session:
 
     async def _serve(self) -> None:
         self._overdue.clear()
-        async with self._new_client() as client:
-            for topic in self._subscriptions:
-                await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
-            self._client = client
-            try:
-                for publication in await self._birth():
-                    await self._send(client, publication)
-                self.connections += 1
-                self.online.set()
-                log.info("broker %s:%d: connected", self._settings.host, self._settings.port)
-                await self._receive(client)
-            except asyncio.CancelledError:
-                if self._will is not None:
-                    with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
-                        await self._send(client, self._will())
-                raise
+        client = self._new_client()
+        try:
+            async with client:
+                for topic in self._subscriptions:
+                    await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
+                    _heed_cancellation()
+                self._client = client
+                await self._live(client)
+        finally:
+            # aiomqtt leaves the socket open when connecting or saying goodbye takes too long.
+            client._client._sock_close()  # noqa: SLF001 -- neither library has another way
+
+    async def _live(self, client: aiomqtt.Client) -> None:
+        """From birth to the end of the connection."""
+        try:
+            for publication in await self._birth():
+                await self._send(client, publication)
+            self.connections += 1
+            self.online.set()
+            log.info("broker %s:%d: connected", self._settings.host, self._settings.port)
+            await self._receive(client)
+        except asyncio.CancelledError:
+            if self._will is not None:
+                with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                    await self._send(client, self._will())
+            raise
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         reading = asyncio.create_task(self._read(client))
@@ -161,7 +171,8 @@ class Session:
             try:
                 await self._send(client, publication)
             except aiomqtt.MqttError as error:
-                self._overdue.set()
+                if client is self._client:  # and not one of before, whose time-outs say nothing about today's
+                    self._overdue.set()
                 raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
 
     async def _send(self, client: aiomqtt.Client, publication: Publication) -> None:
@@ -173,6 +184,7 @@ class Session:
             properties=self._properties(publication),
             timeout=_CALL_TIMEOUT_S,
         )
+        _heed_cancellation()
 
     def _properties(self, publication: Publication, kind: int = PacketTypes.PUBLISH) -> Properties | None:
         if self._settings.protocol != "5":
@@ -204,7 +216,8 @@ class Session:
             clean_start=False if is_five else MQTT_CLEAN_START_FIRST_ONLY,
             properties=connect,
             will=self._aiomqtt_will(),
-            keepalive=settings.keepalive_s,
+            # paho takes two keepalives to notice a silent broker; so it does within 1.3 of the one that was set.
+            keepalive=settings.keepalive_s * 2 // 3,
             max_inflight_messages=settings.max_in_flight,
             max_queued_incoming_messages=_MAX_QUEUED_INCOMING,
             timeout=_CALL_TIMEOUT_S,
@@ -220,6 +233,17 @@ class Session:
         return aiomqtt.Will(will.topic, will.payload, will.qos, will.retain, self._properties(will, PacketTypes.WILLMESSAGE))
 
 
+def _heed_cancellation() -> None:
+    """Stop where a cancellation was swallowed.
+
+    Before Python 3.12 ``wait_for``, which aiomqtt uses, forgets one that comes together
+    with the broker's answer, and whoever waits for the task would wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _password(settings: Broker) -> str | None:
     path = settings.password_file
     if path is None:
@@ -232,6 +256,8 @@ def _password(settings: Broker) -> str | None:
         raise ConfigurationError(
             f"cannot be read ({error.strerror}).", where=str(path), do="Correct broker.password_file."
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError("is no text.", where=str(path), do="Correct broker.password_file.") from error
 
 
 def _tls(settings: Broker) -> ssl.SSLContext | None:

@@ -16,6 +16,8 @@ _TIMESYNCD_MARK = Path("/run/systemd/timesync/synchronized")
 _DRIFT_PPM = 100
 """A crystal of a Pi in a warm shop stays well below this."""
 _RECHECK_MS = 5_000
+_MAX_BOOT_ID = 64
+"""As long as a message of the contract may carry."""
 
 
 class Clock(Protocol):
@@ -81,7 +83,7 @@ def boot_id() -> str:
     The unit passes it in, because its sandbox hides the rest of /proc.
     """
     given = os.environ.get("GATEWAY_BOOT_ID", "")
-    if given.isalnum():
+    if given.isascii() and given.isalnum() and len(given) <= _MAX_BOOT_ID:
         return given
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -3,6 +3,9 @@
 import os
 import socket
 
+_PATIENCE_S = 0.2
+"""A manager that does not read must not hold up the event loop."""
+
 
 class Notifier:
     """Sends to ``NOTIFY_SOCKET``; does nothing where no service manager listens."""
@@ -17,6 +20,7 @@ class Notifier:
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(_PATIENCE_S)
             try:
                 sock.sendto("\n".join(assignments).encode(), self._address)
             except OSError:

@@ -19,11 +19,12 @@ CODE = b"\x4c\x00\x02\x15"
 """What manufacturer data must begin with to claim this format."""
 
 _LAYOUT = struct.Struct(">4s16sHHb")
+_unpack = struct.Struct(">4x16sHHb").unpack
 _SIZE = 25
 
 
-def decode(data: bytes) -> IBeacon | Reject:
-    """The beacon in manufacturer data that begin with `CODE`; `Reject` for any other length than 25 octets.
+def decode(data: bytes) -> IBeacon | Reject | None:
+    """The beacon in manufacturer data; ``None`` without `CODE`, `Reject` for any other length than 25 octets.
 
     >>> beacon = decode(bytes.fromhex("4c000215 e2c56db5dffb48d2b060d0f5a71096e0 0064 0000 c5"))
     >>> beacon.uuid.hex(), beacon.major, beacon.minor, beacon.measured_power_dbm
@@ -31,10 +32,11 @@ def decode(data: bytes) -> IBeacon | Reject:
     >>> decode(bytes.fromhex("4c000215 e2c56db5"))
     Reject(format='ibeacon', kind='length')
     """
+    if data[:4] != CODE:
+        return None
     if len(data) != _SIZE:
         return Reject("ibeacon", "length")
-    _, uuid, major, minor, measured_power_dbm = _LAYOUT.unpack(data)
-    return IBeacon(uuid, major, minor, measured_power_dbm)
+    return IBeacon(*_unpack(data))
 
 
 def encode(beacon: IBeacon) -> AdStructure:

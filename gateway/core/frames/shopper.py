@@ -15,6 +15,7 @@ Source: shopper token, version 1, "On the air".
 """
 
 import struct
+from collections.abc import Callable
 
 from gateway.core.ad_structures import COMPLETE_UUIDS_128, MANUFACTURER_DATA, SERVICE_DATA_16, AdStructure
 from gateway.core.model import Reject, ShopperToken
@@ -36,6 +37,21 @@ def decode_u(data: bytes) -> ShopperToken | None:
     if len(data) != TOKEN_SIZE:
         return None
     return ShopperToken("U", data[::-1], None)
+
+
+def decode_u_of(knows: Callable[[bytes], bool]) -> Callable[[bytes], ShopperToken | None]:
+    """As `decode_u` for tokens whose ephemeral identifier (8 bytes) is known: a stranger's UUID must not become an object.
+
+    >>> decode_u_of(lambda eid: False)(bytes.fromhex("c5d831be9f5260619d328af8da61408a")) is None
+    True
+    """
+
+    def decode(data: bytes) -> ShopperToken | None:
+        if len(data) == TOKEN_SIZE and knows(data[:7:-1]):
+            return ShopperToken("U", data[::-1], None)
+        return None
+
+    return decode
 
 
 def decode_s(data: bytes) -> ShopperToken | Reject:

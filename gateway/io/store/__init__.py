@@ -55,6 +55,12 @@ class Store:
                 ledger.erase(db, shopper)
 
         await self._thread.run(work)
+        if step.forgotten:
+            await self.scrub()
+
+    async def scrub(self) -> None:
+        """Let nothing of what has been erased stay in the write-ahead log, which keeps old pages until it is cut."""
+        await self._thread.cut_log()
 
     async def decide(self, verdict: Verdict, wall_ms: int) -> None:
         """Central's answer to a proposal."""
@@ -119,6 +125,10 @@ class Store:
                 "DELETE FROM snapshot WHERE substr(name, 1, length(?)) = ? AND version <= ?", [prefix, prefix, version]
             )
         )
+
+    async def snapshot_names(self) -> list[str]:
+        """The names of all remembered downlinks."""
+        return await self._thread.run(lambda db: [name for (name,) in db.execute("SELECT name FROM snapshot").fetchall()])
 
     async def snapshots(self) -> list[tuple[str, bytes]]:
         """All remembered downlinks, by name."""

@@ -43,7 +43,7 @@ def open_database(path: Path, migrations: Migrations, *, quota_mib: int | None =
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             return _open(path, migrations, quota_mib, check=check)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not _is_corruption(error):
                 raise
             _quarantine(path)
@@ -108,7 +108,9 @@ def _names(migrations: Migrations) -> set[str]:
         empty.conn.close()
 
 
-def _is_corruption(error: sqlite3.DatabaseError) -> bool:
+def _is_corruption(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
+    if isinstance(error, UnicodeDecodeError):
+        return True  # SQLite quotes the broken schema in its message, which is no UTF-8 then
     code = getattr(error, "sqlite_errorname", "")
     return code in {"SQLITE_CORRUPT", "SQLITE_NOTADB"} or code.startswith("SQLITE_CORRUPT_") or "malformed" in str(error)
 
@@ -168,6 +170,17 @@ class DatabaseThread:
         except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise
+            raise DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.") from error
+
+    async def cut_log(self) -> None:
+        """Bring the write-ahead log into the file and cut it to nothing; while somebody else reads it, the next call does."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._cut_log)
+
+    def _cut_log(self) -> None:
+        assert self._database is not None
+        try:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as error:
             raise DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.") from error
 
     async def close(self) -> None:

@@ -156,8 +156,13 @@ def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
         " FROM offer WHERE shopper IS NOT NULL AND wall_ms > ? ORDER BY wall_ms",
         [now_wall_ms - _REMEMBER_MS],
     ).fetchall()
+    named = db.execute(
+        "SELECT shopper, min(wall_ms) FROM ledger WHERE shopper IS NOT NULL AND wall_ms > ? GROUP BY shopper",
+        [now_wall_ms - _REMEMBER_MS],
+    ).fetchall()
     return Memory(
         alive_wall_ms,
         tuple(OpenVisit(row[0], row[1], Consent(row[2]), *row[3:]) for row in visits),
         tuple(PastOffer(*row) for row in offers),
+        tuple((name, first_ms) for name, first_ms in named),
     )

@@ -1,0 +1,140 @@
+"""One example of every message of the wire contract, as the JSON object that is on the wire."""
+
+from typing import Any
+
+from gateway.contract import messages
+from gateway.contract.downlinks import SignedMessage
+from gateway.contract.messages import CloudEvent
+
+Json = dict[str, Any]
+
+EPOCH, SHOPPER, VISIT, OFFER = "00112233aabbccdd", "8a4061daf88a329d", "5c1a7f0022334455", "f0e1d2c3b4a59687"
+AT, LATER = "2026-09-21T14:20:37.123Z", "2026-09-21T14:21:07.123Z"
+
+_ENVELOPE: Json = {"specversion": "1.0", "source": "stores/demo/gateways/pi-1", "time": AT, "datacontenttype": "application/json"}
+_NUMBERED: Json = {
+    **_ENVELOPE,
+    "id": f"{EPOCH}-7",
+    "epoch": EPOCH,
+    "seq": 7,
+    "bootid": "0d3c6a52-6c5e-4f6e-9f55-0f3f6a1f3f10",
+    "monotonicms": "123456",
+    "timequality": "synchronised",
+}
+
+EVENTS: dict[str, Json] = {
+    name: {**_NUMBERED, "type": name, "data": data}
+    for name, data in {
+        "visit.started.v1": {"visit": VISIT, "shopper": SHOPPER},
+        "zone.entered.v1": {"visit": VISIT, "shopper": SHOPPER, "zone": "dairy", "entry_time": AT, "belief": 0.93},
+        "zone.dwelled.v1": {"visit": VISIT, "shopper": SHOPPER, "zone": "dairy", "entry_time": AT, "dwell_s": 60.0},
+        "zone.exited.v1": {
+            "visit": VISIT,
+            "shopper": SHOPPER,
+            "zone": "dairy",
+            "entry_time": AT,
+            "exit_time": LATER,
+            "exit_delay": 12.5,
+            "reason": "silence",
+        },
+        "visit.ended.v1": {"visit": VISIT, "shopper": SHOPPER, "started_time": AT, "ended_time": LATER, "zones": 3},
+        "offer.matched.v1": {
+            "offer": OFFER,
+            "promotion_id": "yoghurt-monday",
+            "kind": "offer",
+            "push": True,
+            "visit": VISIT,
+            "shopper": SHOPPER,
+            "zone": "dairy",
+            "matched_time": AT,
+            "deadline": LATER,
+            "catalogue_version": 4,
+        },
+        "tombstone.v1": {"reason": "erased"},
+    }.items()
+}
+
+_CENTRAL: Json = {**_ENVELOPE, "source": "central"}
+
+OTHERS: dict[type[CloudEvent], Json] = {
+    messages.GatewayStatus: {
+        **_ENVELOPE,
+        "id": "s-1",
+        "type": "gateway.status.v1",
+        "data": {"state": "online", "version": "0.1.0", "epoch": EPOCH, "oldest_seq": 5},
+    },
+    messages.Telemetry: {
+        **_ENVELOPE,
+        "id": "t-1",
+        "type": "gateway.telemetry.v1",
+        "data": {
+            "uptime_s": 60,
+            "advertisements": 1000,
+            "strangers": 900,
+            "rejects": {"ibeacon.length": 1},
+            "beacons": 50,
+            "sightings": 49,
+            "shoppers_present": 2,
+            "roster_size": 12,
+            "catalogue_version": 4,
+            "outbox_rows": 0,
+            "outbox_oldest_s": 0.5,
+            "offers": {"matched": 1},
+        },
+    },
+    messages.CentralState: {
+        **_CENTRAL,
+        "id": "c-1",
+        "type": "central.state.v1",
+        "data": {"state": "online", "instance": "0123456789abcdef"},
+    },
+    messages.Ack: {**_CENTRAL, "id": "a-1", "type": "gateway.ack.v1", "data": {"epoch": EPOCH, "seq": 0}},
+    messages.Decision: {
+        **_CENTRAL,
+        "id": "d-1",
+        "type": "offer.decision.v1",
+        "expirytime": LATER,
+        "data": {"offer": OFFER, "granted": False, "reason": "push_spent"},
+    },
+    messages.AppOffer: {
+        **_CENTRAL,
+        "id": OFFER,
+        "type": "app.offer.v1",
+        "expirytime": LATER,
+        "data": {
+            "offer": OFFER,
+            "promotion_id": "yoghurt-monday",
+            "kind": "offer",
+            "push": True,
+            "store": "demo",
+            "zone": "dairy",
+            "title": {"de": "Montags: 3 Joghurts zum Preis von 2", "en": "Mondays: 3 yoghurts for the price of 2"},
+            "text": {},
+            "code": "YOG3",
+            "url": "https://example.org/yoghurt",
+            "valid_until": LATER,
+            "matched_time": AT,
+        },
+    },
+    messages.Receipt: {
+        **_ENVELOPE,
+        "source": "app/anna",
+        "id": "r-1",
+        "type": "app.receipt.v1",
+        "data": {"offer": OFFER, "state": "shown"},
+        "subject": "anna",
+    },
+    SignedMessage: {
+        **_CENTRAL,
+        "id": "catalogue.v1-1",
+        "type": "catalogue.v1",
+        "data_base64": "e30=",
+        "keyid": "0123456789abcdef",
+        "signature": "AAAA",
+    },
+}
+
+ALL: list[tuple[type[CloudEvent], Json]] = [
+    *((messages.EVENT_TYPES[name], document) for name, document in EVENTS.items()),
+    *OTHERS.items(),
+]

@@ -1,0 +1,129 @@
+"""Names, identifiers and times on the wire."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.contract.fields import (
+    GatewayId,
+    InboxId,
+    Name,
+    PromotionId,
+    Pseudonym,
+    StoreId,
+    Strict,
+    WallTime,
+    explain,
+    from_rfc3339,
+    to_rfc3339,
+)
+
+LAST_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z"""
+
+
+class Moment(Strict):
+    at: WallTime
+    note: str = ""
+
+
+@given(st.integers(0, LAST_MS))
+def test_a_time_is_read_back_as_it_was_written(wall_ms: int) -> None:
+    assert from_rfc3339(to_rfc3339(wall_ms)) == wall_ms
+    assert Moment.model_validate_json(Moment(at=wall_ms).model_dump_json()).at == wall_ms
+
+
+@given(st.integers(0, LAST_MS - 86_400_000), st.integers(-23 * 60, 23 * 60))
+def test_the_zone_of_a_time_does_not_matter(wall_ms: int, offset_min: int) -> None:
+    local = wall_ms + offset_min * 60_000
+    if local >= 0:
+        sign, minutes = "+" if offset_min >= 0 else "-", abs(offset_min)
+        assert from_rfc3339(to_rfc3339(local)[:-1] + f"{sign}{minutes // 60:02d}:{minutes % 60:02d}") == wall_ms
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-09-21",
+        "2026-09-21T14:20:37",
+        "2026-09-21 14:20:37Z",
+        "2026-09-21T14:20Z",
+        "2026-09-21T14:20:37,5Z",
+        "2026-09-21T14:20:37.Z",
+        "2026-09-21T14:20:37z",
+        "2026-13-21T14:20:37Z",
+        "2026-02-30T14:20:37Z",
+        "2026-09-21T25:20:37Z",
+        "2026-09-21T14:20:37+25:00",
+        "2026-09-21T14:20:37Z\n",
+        " 2026-09-21T14:20:37Z",
+        "1790000437123",
+        "٢٠٢٦-٠٩-٢١T١٤:٢٠:٣٧Z",
+    ],
+)
+def test_anything_but_rfc_3339_with_a_zone_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        from_rfc3339(text)
+    with pytest.raises(ValidationError):
+        Moment.model_validate({"at": text})
+
+
+@pytest.mark.parametrize("text", ["2026-09-21T14:20:37Z", "2026-09-21T14:20:37.000000000Z", "2026-09-21T16:20:37+02:00"])
+def test_fractions_and_zones_may_be_written_in_any_way_of_rfc_3339(text: str) -> None:
+    assert from_rfc3339(text) == 1_790_000_437_000
+
+
+@pytest.mark.parametrize("value", [-1, LAST_MS + 1, 10**30, "0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z"])
+def test_times_that_no_clock_of_ours_shows_are_refused(value: Any) -> None:
+    """SQLite could not store some of them, and others could not be written again."""
+    with pytest.raises(ValidationError):
+        Moment.model_validate({"at": value})
+
+
+NAMES: list[tuple[Any, list[str], list[str]]] = [
+    (StoreId, ["4012345000009", "demo", "a-1", "x" * 32], ["", "Demo", "x" * 33, "a/b", "a+", "#", "demo\n", "40123450ü"]),
+    (GatewayId, ["pi-1", "0"], ["", "pi_1", "PI", "a/b", "+", "pi-1\n"]),
+    (Name, ["dairy", "0-a_b", "a" * 48], ["", "-a", "_a", "a" * 49, "Dairy", "a b", "dairy\n"]),
+    (InboxId, ["anna-1", "A_b", "x" * 64], ["", "x" * 65, "a/b", "+", "#", "anna.1", "anna\n"]),
+    (PromotionId, ["bread-20", "A.b_c", "x" * 50], ["", "x" * 51, "a b", "a/b"]),
+    (Pseudonym, ["0123456789abcdef"], ["", "0123456789ABCDEF", "0123456789abcde", "0123456789abcdef0"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "good", "bad"), NAMES)
+def test_names_are_what_a_topic_level_and_a_table_can_hold(kind: Any, good: list[str], bad: list[str]) -> None:
+    adapter: TypeAdapter[str] = TypeAdapter(kind)
+    for name in good:
+        assert adapter.validate_python(name) == name
+    for name in bad:
+        with pytest.raises(ValidationError):
+            adapter.validate_python(name)
+
+
+def test_an_explanation_names_the_path_and_stops_after_three() -> None:
+    class Two(Strict):
+        moments: tuple[Moment, ...]
+        a: int
+        b: int
+        c: int
+
+    with pytest.raises(ValidationError) as caught:
+        Two.model_validate({"moments": [{"at": "soon"}], "a": "x", "b": "y", "c": "z", "d": 1})
+    text = explain(caught.value)
+    assert text.startswith("moments.0.at: ")
+    assert "a time as in 2026-09-21T14:20:37.123Z was expected" in text
+    assert text.endswith("; and 2 more.")
+    assert "https://" not in text
+
+
+def test_models_are_immutable_and_refuse_what_they_do_not_know() -> None:
+    moment = Moment(at=0)
+    with pytest.raises(ValidationError, match="frozen"):
+        moment.at = 1
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Moment.model_validate({"at": 0, "nota": "misspelt"})
