@@ -26,7 +26,7 @@ def refusal(proposal: OfferMatchedData, facts: Facts) -> RefusalReason | None:
 
     Caps are the gateway's; they are looked at again because a gateway that lost its database proposes the same again.
     """
-    if facts.now_ms > proposal.deadline:
+    if facts.now_ms >= proposal.deadline:
         return "late"
     if facts.inbox is None:
         return "unknown_shopper"

@@ -75,7 +75,6 @@ class Central:
         self._settings = settings
         self._clock = clock
         self._instance = secrets.token_hex(8)
-        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.signer = signer or Signer.from_file(settings.state_dir / "signing.key")
         path = settings.state_dir / "central.db"
         self._database = DatabaseThread(path, lambda: open_database(path, CENTRAL))

@@ -128,9 +128,7 @@ class EddystoneEid:
     """RSSI at 1 m."""
 
 
-Frame = (
-    ShopperToken | IBeacon | AltBeacon | EddystoneUid | EddystoneUrl | EddystoneTlm | EddystoneEncryptedTlm | EddystoneEid
-)
+Frame = ShopperToken | IBeacon | AltBeacon | EddystoneUid | EddystoneUrl | EddystoneTlm | EddystoneEncryptedTlm | EddystoneEid
 
 
 @dataclass(slots=True)
@@ -400,6 +398,10 @@ class QuietHours:
 
     start_minute: int
     end_minute: int
+
+
+STILL_SPENT: frozenset[str] = frozenset({"already_granted", "push_spent"})
+"""Refusals that mean the shopper has had it already, so neither push nor cap is given back."""
 
 
 class WithheldReason(StrEnum):

@@ -11,6 +11,7 @@ from datetime import tzinfo
 
 from gateway.core.model import (
     PUSH_KINDS,
+    STILL_SPENT,
     ClockQuality,
     Consent,
     Dwelled,
@@ -29,8 +30,6 @@ from gateway.core.model import (
 )
 from gateway.core.timetable import is_in_force, is_quiet, next_change
 
-_STILL_SPENT = frozenset({"already_granted", "push_spent"})
-"""Refusals that mean the shopper has had a push in this visit, so it is not given back."""
 _FORGET_SHOPPER_MS = 26 * 3600 * 1000
 """Pseudonyms live for a day; what is older can never be asked for again."""
 
@@ -233,7 +232,7 @@ class Offers:
         proposal = self._proposals.pop(verdict.offer, None)
         if proposal is None:
             return False
-        if verdict.state == "refused" and verdict.reason not in _STILL_SPENT:
+        if verdict.state == "refused" and verdict.reason not in STILL_SPENT:
             self._give_back(proposal)
         return True
 

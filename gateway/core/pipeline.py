@@ -93,7 +93,8 @@ class Pipeline:
         self._consents: dict[str, Consent] = {}
         self._hints: dict[tuple[str, int, int], _Told] = {}
         """By shopper, short id and minute."""
-        self._strong: dict[str, tuple[str, int]] = {}
+        self._loud: dict[str, dict[str, int]] = {}
+        """By shopper and zone, when the token was last loud there (monotonic milliseconds)."""
         self._conflict_until_ms: dict[str, int] = {}
         self._forgotten: list[str] = []
         self._remembered: list[PresenceEvent] = []
@@ -128,12 +129,10 @@ class Pipeline:
     def use_roster(self, roster: DayRoster) -> None:
         """Swap one day's roster; who is no longer in it, or consents to nothing any more, is forgotten at once."""
         self._follow_roster(self.identity.put_in_force(roster))
-        self._decoder.forget()
 
     def apply_roster_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> None:
         """Check-ins and opt-outs in a roster that is in force."""
         self._follow_roster(self.identity.apply_delta(day, version, upserts, removals))
-        self._decoder.forget()
 
     def decide(self, verdict: Verdict) -> bool:
         """Take central's answer to a proposal; False when nothing waits for it (any more)."""
@@ -182,17 +181,13 @@ class Pipeline:
     def _receive_token(self, receiver: str, rssi_dbm: int, frame: ShopperToken, at: Instant) -> None:
         if not self._tuning.keeps_phones or self._quality is ClockQuality.UNSYNCHRONISED:
             self.counters.not_resolved += 1
-            self._decoder.forget()
             return
         recognised = self.identity.resolve(frame.token, at)
         if recognised is None:
-            # What is nobody's must not stay in the decoder's memo either.
-            self._decoder.forget()
             return
         shopper = recognised.shopper
         if not recognised.consent:
             self.counters.no_consent += 1
-            self._decoder.forget()
             if shopper in self._consents:
                 self._forget(shopper)
             return
@@ -229,17 +224,21 @@ class Pipeline:
 
     def _watch_for_conflict(self, shopper: str, zone: str, at: Instant) -> None:
         """The same token loud in two zones that are not neighbours: somebody repeats it."""
-        before = self._strong.get(shopper)
-        self._strong[shopper] = (zone, at.mono_ms)
-        if before is None or before[0] == zone or at.mono_ms - before[1] > _CONFLICT_WITHIN_MS:
-            return
-        neighbours = self._shop.zones[zone].neighbours
-        others = self._shop.zones[before[0]].neighbours if before[0] in self._shop.zones else None
-        if neighbours is None or others is None or before[0] in neighbours or zone in others:
+        loud = self._loud.setdefault(shopper, {})
+        loud[zone] = at.mono_ms
+        recent = [other for other, heard_ms in loud.items() if at.mono_ms - heard_ms <= _CONFLICT_WITHIN_MS]
+        if not any(self._are_apart(zone, other) for other in recent):
             return
         if self._conflict_until_ms.get(shopper, 0) <= at.mono_ms:
             self.counters.conflicts += 1
         self._conflict_until_ms[shopper] = at.mono_ms + _CONFLICT_PAUSE_MS
+
+    def _are_apart(self, zone: str, other: str) -> bool:
+        """Two zones that are known not to be neighbours."""
+        if zone == other or zone not in self._shop.zones or other not in self._shop.zones:
+            return False
+        near, far = self._shop.zones[zone].neighbours, self._shop.zones[other].neighbours
+        return near is not None and far is not None and other not in near and zone not in far
 
     def report(self, sighting: Sighting, consent: Consent) -> None:
         """A sighting that the app reported over the Internet and central checked; the shopper must be in a roster in force."""
@@ -318,7 +317,7 @@ class Pipeline:
         oldest = now.mono_ms - _MINUTE_MS - 2000 * self._tuning.skew_s
         self._hints = {key: told for key, told in self._hints.items() if told.first_ms >= oldest}
         oldest = now.mono_ms - _STRONG_FORGET_MS
-        self._strong = {shopper: strong for shopper, strong in self._strong.items() if strong[1] >= oldest}
+        self._loud = {shopper: loud for shopper, loud in self._loud.items() if max(loud.values()) >= oldest}
         self._conflict_until_ms = {s: until for s, until in self._conflict_until_ms.items() if until > now.mono_ms}
 
     def _follow_roster(self, gone: Iterable[str]) -> None:
@@ -342,7 +341,7 @@ class Pipeline:
         self._presence.forget(shopper)
         self._offers.forget(shopper)
         self._consents.pop(shopper, None)
-        self._strong.pop(shopper, None)
+        self._loud.pop(shopper, None)
         self._conflict_until_ms.pop(shopper, None)
         self._hints = {key: told for key, told in self._hints.items() if key[0] != shopper}
         self._remembered = [event for event in self._remembered if event.shopper != shopper]

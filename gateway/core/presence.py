@@ -158,18 +158,18 @@ class Presence:
         """What the passing of time alone makes certain: dwells, exits, ends of visits."""
         events: list[PresenceEvent] = []
         for shopper, visit in list(self._visits.items()):
-            if visit.zone is None:
-                if visit.left_at is not None and now.mono_ms - visit.left_at.mono_ms >= self._visit_gap_ms:
-                    events.append(
-                        VisitEnded(shopper, visit.visit, now, visit.consent, visit.started_at, visit.left_at, max(1, visit.zones))
-                    )
-                    self.forget(shopper)
-                continue
-            events += self._dwell(shopper, visit, now)
-            if now.mono_ms >= self._deadline_of(visit):
-                inside_at = visit.inside_at or now
-                silent = visit.heard_at is None or visit.heard_at.mono_ms <= inside_at.mono_ms
-                events.append(self._exit(shopper, visit, now, inside_at, "silence" if silent else "weak"))
+            if visit.zone is not None:
+                events += self._dwell(shopper, visit, now)
+                if now.mono_ms >= self._deadline_of(visit):
+                    inside_at = visit.inside_at or now
+                    silent = visit.heard_at is None or visit.heard_at.mono_ms <= inside_at.mono_ms
+                    events.append(self._exit(shopper, visit, now, inside_at, "silence" if silent else "weak"))
+            # After a long halt of the machine the exit and the end of the visit become certain together.
+            if visit.zone is None and visit.left_at is not None and now.mono_ms >= self._deadline_of(visit):
+                events.append(
+                    VisitEnded(shopper, visit.visit, now, visit.consent, visit.started_at, visit.left_at, max(1, visit.zones))
+                )
+                self.forget(shopper)
         oldest_ms = now.mono_ms - _CANDIDATE_LASTS_MS
         for shopper in [name for name, candidate in self._candidates.items() if candidate.renewed_ms < oldest_ms]:
             del self._candidates[shopper]

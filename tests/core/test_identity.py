@@ -477,6 +477,15 @@ def test_weeks_leave_no_more_behind_than_days() -> None:
     assert run_days(identity, range(DAY + 2, DAY + 12)) == after_days
 
 
+def test_what_is_remembered_of_good_tokens_is_bounded() -> None:
+    identity, _ = with_counters()
+    identity.prepare(UNIX_S * 1000)
+    before = entries_held_by(identity)
+    for hint in range(1, 8500):
+        assert identity.resolve(PHONE.token(UNIX_S, hint=hint), at(UNIX_S)) is not None
+    assert entries_held_by(identity) <= before + 8192
+
+
 def test_one_who_repeats_a_good_token_with_everything_changed_fills_no_table() -> None:
     identity, _ = with_counters()
     identity.prepare(UNIX_S * 1000)

@@ -411,6 +411,15 @@ def test_a_restart_forgets_no_cap(past: PastOffer, expected: dict[str, str]) -> 
     assert result(match(offers, entered(), promotions)) == expected
 
 
+def test_the_longest_cool_down_is_remembered_in_any_order() -> None:
+    older = replace(PAST, offer="offer -1", wall_ms=START.wall_ms - 599_000, visit="v0")
+    for remembered in ([older, PAST], [PAST, older]):
+        offers = Offers(ids())
+        offers.remember(remembered, START)
+        later = entered(at=START.plus(2000), visit="v2")
+        assert result(match(offers, later, catalogue(promotion("b", cool_down_group="g")))) == {"b": "cool_down"}
+
+
 def test_after_a_restart_answers_and_deadlines_still_count() -> None:
     waiting = replace(PAST, state="proposed", deadline_wall_ms=START.wall_ms + 5000)
     offers = Offers(ids())

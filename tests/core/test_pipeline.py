@@ -352,7 +352,6 @@ def test_advertisements_of_shoppers_do_not_pile_up() -> None:
         for number, phone in enumerate(phones[50 * (turn % 3) :][:50]):
             store.stay(1, phone, dairy=-60 - number % 3, wine=-90)
         store.stay(2000)
-        store.pipeline.apply_roster_delta(DAY, turn + 2, [], [])  # empties the decoder's memo, which is bounded by itself
         sizes.append(entries_held_by(store.pipeline))
     assert store.pipeline.shoppers_present == 0
     assert store.story.count("ended") >= 200
@@ -503,7 +502,10 @@ def test_an_opt_out_forgets_at_once_though_the_phone_is_silent(opt_out: Callable
     store.stay(3, dairy=-60)
     store.stay(3, ZOE, dairy=-60)
     told_before = list(store.story)
+    token = ANNA.token(UNIX_S)
+    assert traces(store.pipeline, [token[8:]], [])
     opt_out(store, ANNAS)
+    assert traces(store.pipeline, [token[8:]], []) == [], "not even her advertisements"
     assert store.pipeline.next_deadline_ms() is not None
     assert store.tick().forgotten == (ANNAS,)
     assert store.pipeline.shoppers_present == 1
@@ -558,6 +560,14 @@ def test_the_same_token_loud_in_two_places_is_a_conflict(
         store.now = START.plus(after_ms)
         store.hear(ANNA, {f"r-{zone}": rssi_dbm})
     assert store.pipeline.counters.conflicts == conflicts
+
+
+def test_a_stop_in_between_does_not_hide_a_conflict() -> None:
+    store = Store()
+    for zone in ("entrance", "dairy", "cellar"):
+        store.hear(ANNA, {f"r-{zone}": -50})
+        store.now = store.now.plus(2_000)
+    assert store.pipeline.counters.conflicts == 1
 
 
 @pytest.mark.parametrize(("wait_s", "expected"), [(0, "conflict"), (50, "conflict"), (62, "offer")])
@@ -762,6 +772,15 @@ def test_who_left_the_roster_before_or_after_remembering_tells_nothing_more() ->
         step_taken = store.tick()
         assert (step_taken.outcomes, step_taken.verdicts, step_taken.forgotten) == ((), (), (ANNAS,)), first
         assert nothing_held_of(store, ANNAS)
+
+
+def test_who_left_the_roster_before_the_last_process_could_erase_them_is_forgotten_now() -> None:
+    store = Store(phones=[ZOE])
+    named = ((ANNAS, START.wall_ms), (ZOES, START.wall_ms), (ANNA.name(DAY - 1), START.wall_ms - 86_400_000))
+    store.pipeline.remember(Memory(START.wall_ms, (open_visit(),), (PAST,), named), store.now)
+    step = store.tick()
+    assert step.forgotten == (ANNAS,), "not Zoe, and nobody of a day whose roster is gone"
+    assert (step.outcomes, step.verdicts, store.pipeline.shoppers_present) == ((), (), 0)
 
 
 def test_consent_withdrawn_while_nobody_listened_counts() -> None:

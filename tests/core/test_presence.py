@@ -196,6 +196,14 @@ def test_dwell_thresholds_are_announced_once_each() -> None:
     assert short.entered_at == entered.at
 
 
+@pytest.mark.parametrize(("stayed_ms", "dwelled"), [(59_999, 0), (60_000, 1), (60_001, 1)])
+def test_a_threshold_is_passed_when_it_is_reached(stayed_ms: int, dwelled: int) -> None:
+    subject = presence()
+    for after_ms in (0, 600, 600 + stayed_ms):
+        subject.update(belief(START.plus(after_ms), {"dairy": 0.9}), BOTH)
+    assert len(subject.tick(START.plus(600 + stayed_ms))) == dwelled
+
+
 def test_silence_after_leaving_is_no_dwelling() -> None:
     assert Walk().stay(40, dairy=-60).stay(200).story == ["started", "entered dairy", "exited dairy: silence"]
 
@@ -328,6 +336,14 @@ def without_wall(value: Any) -> Any:
 @settings(max_examples=200)
 def test_jumps_of_the_wall_clock_change_nothing_but_wall_times(happened: list[Happening]) -> None:
     assert [without_wall(event) for event in live(happened)] == [without_wall(event) for event in live(happened, jumping=False)]
+
+
+def test_after_a_long_halt_the_exit_and_the_end_come_together() -> None:
+    subject = presence()
+    for after_ms in (0, 600):
+        subject.update(belief(START.plus(after_ms), {"dairy": 0.9}), BOTH)
+    assert [told(event) for event in subject.tick(START.plus(600 + GAP_MS))] == ["exited dairy: silence", "ended after 1 zones"]
+    assert subject.next_deadline_ms() is None
 
 
 @pytest.mark.parametrize("jump_ms", [-30 * 86_400_000, -3_600_000, 3_600_000, 365 * 86_400_000])

@@ -28,11 +28,9 @@ from gateway.core.model import (
 LARGEST_REMEMBERED = 62
 """Octets of payload that the memo keeps at most: an advertisement and its scan response. Longer ones are rare, and unbounded."""
 
-_A_HIT_SAVES_MISSES = 4
-"""What a hit saves (0.6 µs), in units of what looking in vain costs (0.05 µs for a stranger, 0.25 for what is remembered then):
-with less than one hit in five advertisements the memo is a loss."""
 _REST_PERIODS = 8
-"""How many periods the memo rests before it is tried again: a trial in a flood then costs a ninth of what staying would."""
+"""For how many times its size in advertisements a memo rests that has filled up. A shop has some hundred beacons; thousands are a
+flood that never says the same twice, and remembering it costs more (0.2 µs each) than it brings."""
 
 _LAST_TELLING = 5
 """The octets of a structure's data that may tell its formats apart are 0 … this."""
@@ -110,7 +108,7 @@ class Decoder:
 
     ``service_uuid16`` and ``company_id`` are the chain's own identifiers (0 … 65535) for forms S and M of the shopper token, or
     ``None``. ``knows`` tells whether an ephemeral identifier (8 bytes) is in the roster; without it every 128-bit service UUID
-    is a candidate. ``memo_size`` is how many repeated payloads are remembered. Raises ``ValueError`` for a number out of range,
+    is a candidate. ``memo_size`` is how many payloads of beacons are remembered. Raises ``ValueError`` for a number out of range,
     and when two formats would claim the same structures: one key has one decoder.
 
     >>> decoder = Decoder(service_uuid16=0xFFF0)
@@ -122,7 +120,7 @@ class Decoder:
     Reject(format='ibeacon', kind='length')
     """
 
-    __slots__ = ("_choices", "_hits", "_memo", "_memo_size", "_misses", "_rest", "_table")
+    __slots__ = ("_choices", "_memo", "_memo_size", "_rest", "_table")
 
     def __init__(
         self,
@@ -138,8 +136,6 @@ class Decoder:
         self._choices = _choices_by_type(self._table)
         self._memo: dict[bytes, Frame | Reject | None] = {}
         self._memo_size = memo_size
-        self._hits = 0
-        self._misses = 0
         self._rest = 0
 
     @property
@@ -162,44 +158,43 @@ class Decoder:
         else:
             known = self._memo.get(data)
             if known is not None:
-                self._hits += 1
                 return known
-            self._misses += 1
-            if self._misses >= self._memo_size:
-                self._judge()
         size = len(data)
-        if size < _SMALLEST_USUAL or data[3] != size - 4 or data[1] != FLAGS or data[0] != 2:
-            found = self._walk(data)
+        if size < _SMALLEST_USUAL:
+            return self._walk(data, 0)
+        # Nothing claims flags.
+        start = 3 if data[1] == FLAGS and data[0] == 2 else 0
+        if data[start] != size - 1 - start:
+            found = self._walk(data, start)
         else:
-            # What most of the air is: flags, and one structure to the end.
-            choice = self._choices[data[4]]
+            # What most of the air is: one structure to the end. The walk gives the same answer, later.
+            choice = self._choices[data[start + 1]]
             if choice is None:
                 return None
-            place, decoders, _ = choice
-            decode = decoders[data[3 + place]]
+            place, decoders, is_certain = choice
+            decode = decoders[data[start + place]]
             if decode is None:
                 return None
-            found = decode(data[5:])
+            found = decode(data[start + 2 :])
+            if not is_certain:
+                return found
         if type(found) in _CONSTANT and not self._rest and size <= LARGEST_REMEMBERED:
-            if len(self._memo) >= self._memo_size:
-                self._memo.clear()
-            self._memo[data] = found
+            self._remember(data, found)
         return found
 
-    def _judge(self) -> None:
-        if self._hits * _A_HIT_SAVES_MISSES < self._misses:
+    def _remember(self, data: bytes, found: Frame | Reject | None) -> None:
+        if len(self._memo) < self._memo_size:
+            self._memo[data] = found
+        else:
             self._memo.clear()
             self._rest = self._memo_size * _REST_PERIODS
-        self._hits = self._misses = 0
 
-    def _walk(self, data: bytes) -> Frame | Reject | None:
-        """``ad_structures.iterate`` by hand, because strangers must not cost an object each."""
+    def _walk(self, data: bytes, start: int) -> Frame | Reject | None:
+        """``ad_structures.iterate`` by hand, because strangers must not cost an object each; from the structure at ``start``."""
         choices = self._choices
         size = len(data)
         candidate: Frame | None = None
         reject: Reject | None = None
-        # Nothing claims flags.
-        start = 3 if size > 3 and data[1] == FLAGS and data[0] == 2 else 0
         while start + 1 < size and data[start]:
             stop = start + 1 + data[start]
             choice = choices[data[start + 1]]

@@ -1,5 +1,7 @@
 """The gateway's SQLite file: ledger and outbox in one commit, the visits and offers that survive a restart, signed downlinks."""
 
+import re
+import sqlite3
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -29,9 +31,7 @@ class Store:
     async def start(self) -> None:
         """Open; afterwards ``epoch`` is known."""
         await self._thread.start()
-        self.epoch = str(
-            await self._thread.run(lambda db: db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
-        )
+        self.epoch = await self._thread.run(_epoch)
 
     async def close(self) -> None:
         """Close the file."""
@@ -71,7 +71,7 @@ class Store:
 
         def work(db: Database) -> Memory:
             alive = db.execute("SELECT value FROM meta WHERE key = 'alive_wall_ms'").fetchone()
-            return ledger.recall(db, None if alive is None else int(alive[0]), wall_ms)
+            return ledger.recall(db, int(alive[0]) if alive is not None and alive[0].isdecimal() else None, wall_ms)
 
         return await self._thread.run(work)
 
@@ -133,3 +133,10 @@ class Store:
     async def snapshots(self) -> list[tuple[str, bytes]]:
         """All remembered downlinks, by name."""
         return await self._thread.run(lambda db: list(db.execute("SELECT name, payload FROM snapshot ORDER BY name").fetchall()))
+
+
+def _epoch(db: Database) -> str:
+    row = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    if row is None or not re.fullmatch("[0-9a-f]{16}", row[0]):
+        raise sqlite3.DatabaseError("malformed: the epoch is damaged")
+    return str(row[0])

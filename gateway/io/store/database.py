@@ -4,6 +4,7 @@ WAL with ``synchronous=FULL``: in 400 simulated power cuts it lost nothing, wher
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -36,19 +37,23 @@ _KEEP_QUARANTINED = 2
 def open_database(path: Path, migrations: Migrations, *, quota_mib: int | None = None, check: bool = True) -> Database:
     """Open or create the file and bring its schema up to date.
 
-    A corrupt file is put aside (the two newest are kept) and an empty one begun; a file of a newer version is refused
-    (``ConfigurationError``); a disk that does not work is ``DiskError``.
+    A corrupt file is put aside (the two newest are kept) and an empty one begun, unless ``check`` is off because another process
+    may use it; a file of a newer version is refused (``ConfigurationError``); a disk that does not work is ``DiskError``.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        suspect = _suspect(path)
+        if check and suspect.exists():
+            _quarantine(path)
+            suspect.unlink()
         try:
             return _open(path, migrations, quota_mib, check=check)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if not _is_corruption(error):
+            if not check or not _is_corruption(error):
                 raise
             _quarantine(path)
             return _open(path, migrations, quota_mib, check=check)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise DiskError(
             f"the database cannot be used ({error}).", where=str(path), do="Check folder, owner and free space."
         ) from error
@@ -68,6 +73,8 @@ def _open(path: Path, migrations: Migrations, quota_mib: int | None, *, check: b
             _check(connection)
         database = Database(connection)
         _migrate(database, path, migrations, is_new=is_new)
+        if check and not is_new:
+            _check_schema(database, migrations)
     except BaseException:
         connection.close()
         raise
@@ -78,6 +85,21 @@ def _check(connection: sqlite3.Connection) -> None:
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise sqlite3.DatabaseError(f"malformed: {verdict}")
+
+
+def _check_schema(database: Database, migrations: Migrations) -> None:
+    """The quick check does not notice a flipped letter in the name of a column."""
+    with contextlib.closing(Database(memory=True).conn) as connection:
+        model = Database(connection)
+        migrations.apply(model)
+        expected = _schema(model)
+    if _schema(database) != expected:
+        raise sqlite3.DatabaseError("malformed: the schema is not what the migrations make")
+
+
+def _schema(database: Database) -> list[tuple[str, str, str | None]]:
+    """(type, name, SQL) of tables and indexes."""
+    return sorted(database.execute("SELECT type, name, sql FROM sqlite_schema").fetchall(), key=str)
 
 
 def _expect(connection: sqlite3.Connection, name: str, value: object) -> None:
@@ -101,18 +123,26 @@ def _migrate(database: Database, path: Path, migrations: Migrations, *, is_new: 
 
 
 def _names(migrations: Migrations) -> set[str]:
-    empty = Database(memory=True)
-    try:
-        return {migration.name for migration in migrations.pending(empty)}
-    finally:
-        empty.conn.close()
+    with contextlib.closing(Database(memory=True).conn) as empty:
+        return {migration.name for migration in migrations.pending(Database(empty))}
 
 
 def _is_corruption(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
     if isinstance(error, UnicodeDecodeError):
         return True  # SQLite quotes the broken schema in its message, which is no UTF-8 then
     code = getattr(error, "sqlite_errorname", "")
-    return code in {"SQLITE_CORRUPT", "SQLITE_NOTADB"} or code.startswith("SQLITE_CORRUPT_") or "malformed" in str(error)
+    told = str(error)
+    return (
+        code in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
+        or code.startswith("SQLITE_CORRUPT_")
+        or "malformed" in told
+        or "Could not decode to UTF-8" in told
+    )
+
+
+def _suspect(path: Path) -> Path:
+    """The mark of a file that was found corrupt in use although it had passed the check: the next start puts it aside."""
+    return path.with_name(f"{path.name}.suspect")
 
 
 def _quarantine(path: Path) -> None:
@@ -170,7 +200,13 @@ class DatabaseThread:
         except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise
-            raise DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.DatabaseError) -> DiskError:
+        if _is_corruption(error):
+            with contextlib.suppress(OSError):
+                _suspect(self._path).touch()
+        return DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.")
 
     async def cut_log(self) -> None:
         """Bring the write-ahead log into the file and cut it to nothing; while somebody else reads it, the next call does."""
@@ -180,8 +216,8 @@ class DatabaseThread:
         assert self._database is not None
         try:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.OperationalError as error:
-            raise DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.") from error
+        except sqlite3.DatabaseError as error:
+            raise self._failed(error) from error
 
     async def close(self) -> None:
         """Finish what was begun and close the file."""

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from sqlite_utils import Database
 
 from gateway.core.model import (
+    STILL_SPENT,
     Consent,
     Dwelled,
     Entered,
@@ -152,8 +154,8 @@ def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
         "SELECT shopper, visit, consent, started_wall_ms, zones, zone, entered_wall_ms, dwelled_ms, last_event_wall_ms FROM visit"
     ).fetchall()
     offers = db.execute(
-        "SELECT offer, shopper, visit, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms, deadline_wall_ms, state"
-        " FROM offer WHERE shopper IS NOT NULL AND wall_ms > ? ORDER BY wall_ms",
+        "SELECT offer, shopper, visit, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms, deadline_wall_ms, state,"
+        " reason FROM offer WHERE shopper IS NOT NULL AND wall_ms > ? ORDER BY wall_ms",
         [now_wall_ms - _REMEMBER_MS],
     ).fetchall()
     named = db.execute(
@@ -163,6 +165,11 @@ def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
     return Memory(
         alive_wall_ms,
         tuple(OpenVisit(row[0], row[1], Consent(row[2]), *row[3:]) for row in visits),
-        tuple(PastOffer(*row) for row in offers),
+        tuple(map(_past_offer, offers)),
         tuple((name, first_ms) for name, first_ms in named),
     )
+
+
+def _past_offer(row: tuple[Any, ...]) -> PastOffer:
+    past = PastOffer(*row[:-1])
+    return replace(past, state="granted") if row[-1] in STILL_SPENT else past

@@ -8,14 +8,18 @@
         └─ erased: a tombstone keeps the number ──▶ sent like any other row
 """
 
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pydantic import ValidationError
 from sqlite_utils import Database
 
-from gateway.contract.messages import EVENT_TYPES, TombstoneData, UplinkEvent
+from gateway.contract.messages import EVENT_TYPES, Tombstone, TombstoneData, UplinkEvent
 from gateway.contract.outcomes import UplinkRow
 from gateway.core.model import ClockQuality
+
+log = logging.getLogger(__name__)
 
 
 class OutboxRow(NamedTuple):
@@ -30,22 +34,33 @@ class OutboxRow(NamedTuple):
     quality: str
 
     def to_event(self, *, epoch: str, source: str, history: bool) -> UplinkEvent:
-        """The message that carries this row."""
-        model = EVENT_TYPES[self.type]
-        return model.model_validate(
-            {
-                "id": f"{epoch}-{self.seq}",
-                "source": source,
-                "time": self.wall_ms,
-                "epoch": epoch,
-                "seq": self.seq,
-                "bootid": self.boot_id,
-                "monotonicms": str(self.mono_ms),
-                "timequality": self.quality,
-                "history": True if history else None,
-                "data": model.model_fields["data"].annotation.model_validate_json(self.data),  # type: ignore[union-attr]
-            }
-        )
+        """The message that carries this row; a tombstone where the disk has damaged it, because its number must arrive."""
+        attributes = {"id": f"{epoch}-{self.seq}", "source": source, "epoch": epoch, "seq": self.seq}
+        try:
+            model = EVENT_TYPES[self.type]
+            return model.model_validate(
+                {
+                    **attributes,
+                    "time": self.wall_ms,
+                    "bootid": self.boot_id,
+                    "monotonicms": str(self.mono_ms),
+                    "timequality": self.quality,
+                    "history": True if history else None,
+                    "data": model.model_fields["data"].annotation.model_validate_json(self.data),  # type: ignore[union-attr]
+                }
+            )
+        except (KeyError, ValidationError):
+            log.error("row %d of the outbox is damaged: a tombstone is sent for it", self.seq)  # noqa: TRY400 -- no traceback
+            return Tombstone.model_validate(
+                {
+                    **attributes,
+                    "time": 0,
+                    "bootid": "unknown",
+                    "monotonicms": "0",
+                    "timequality": "unsynchronised",
+                    "data": TombstoneData(reason="dropped"),
+                }
+            )
 
 
 def append(db: Database, rows: Iterable[UplinkRow], *, boot_id: str, quality: ClockQuality) -> None:
