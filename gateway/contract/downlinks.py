@@ -25,6 +25,8 @@ RECORD_BYTES = 25
 MAX_RECORDS_PER_CHUNK = 10_000
 MAX_SHOPPERS = 50_000
 _CONSENT_BITS = 0b11
+_ENVELOPE_BYTES = 1024
+"""More than the attributes of a signed message ever take."""
 
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -104,6 +106,11 @@ class RosterDelta(SignedDocument):
     upserts: Base64Text = ""
     """Records as in a chunk."""
     removals: tuple[Pseudonym, ...] = ()
+
+
+def fits_a_message(document: SignedDocument) -> bool:
+    """Whether the signed envelope stays below what a gateway accepts; base64 makes three bytes four."""
+    return len(document.to_bytes()) * 4 // 3 + _ENVELOPE_BYTES <= strict_json.MAX_BYTES
 
 
 def pack_records(entries: Iterable[RosterEntry]) -> bytes:

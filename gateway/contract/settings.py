@@ -12,6 +12,7 @@ from gateway.contract.shop import UuidText
 from gateway.errors import ConfigurationError
 
 _APPLE = 0x004C
+_EDDYSTONE = 0xFEAA
 
 PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -79,6 +80,13 @@ class Chain(Strict):
     """Given: the token's form S is recognised."""
     company_id: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
     """Given: the token's form M is recognised."""
+
+    @field_validator("service_uuid16")
+    @classmethod
+    def _own_service_uuid(cls, value: int | None) -> int | None:
+        if value == _EDDYSTONE:
+            raise ValueError("0xFEAA is Eddystone's; form S needs the chain's own service UUID")
+        return value
 
     @field_validator("company_id")
     @classmethod

@@ -226,7 +226,12 @@ class Identity:
 
     def knows(self, eid: bytes) -> bool:
         """Whether an ephemeral identifier belongs to a roster member in a window near now."""
-        return any(eid in table for roster in self._days.values() for table in roster.tables.values())
+        # Plain loops: this is asked for every service UUID on the air, and a generator would cost more than the answer.
+        for roster in self._days.values():
+            for table in roster.tables.values():
+                if eid in table:
+                    return True
+        return False
 
     def resolve(self, token: bytes, at: Instant) -> Recognised | None:
         """The shopper behind a 16-byte token heard at ``at``, or ``None`` (stranger, bad tag, stale: counted)."""

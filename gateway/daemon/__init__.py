@@ -30,6 +30,7 @@ from gateway.errors import Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock, boot_id
 from gateway.io.notify import Notifier
+from gateway.io.recorder import Recorder
 from gateway.io.signing import Verifier
 from gateway.io.store import Store
 
@@ -53,7 +54,7 @@ class Ear(Protocol):
 class Daemon:
     """One gateway of one store."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each has its name at the call, and most callers give three
         self,
         settings: Settings,
         shop: Shop,
@@ -63,11 +64,13 @@ class Daemon:
         observe: Callable[[Step], None] | None = None,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
         database: Path | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._notifier = notifier or Notifier()
         self._observe = observe
+        self._recorder = recorder
         self._topics = StoreTopics(settings.store, settings.gateway)
         self._boot_id = boot_id()
         self._started = clock.now()
@@ -98,9 +101,15 @@ class Daemon:
             self._topics, verifier, self.pipeline, self._store, clock, keeps_phones=settings.privacy.is_complete
         )
 
+        self.at_rest = asyncio.Event()
+        """Set between two ticks: everything up to now is decided and on disk."""
+
     def heard(self, receiver: str, address: str, rssi_dbm: int, data: bytes) -> None:
         """One advertisement, now."""
-        self.pipeline.receive(receiver, address, rssi_dbm, data, self._clock.now())
+        now = self._clock.now()
+        self.pipeline.receive(receiver, address, rssi_dbm, data, now)
+        if self._recorder is not None:
+            self._recorder.heard(receiver, rssi_dbm, data, now, self.pipeline.counters)
 
     async def run(self, ears: Sequence[Ear], stop: asyncio.Event) -> None:
         """Serve until ``stop``; ``GatewayError`` (perhaps in an ``ExceptionGroup``) when that is impossible."""
@@ -132,8 +141,11 @@ class Daemon:
 
     async def _tick_forever(self) -> None:
         while True:
+            self.at_rest.clear()
             now = self._clock.now()
             step = self.pipeline.tick(now, self._clock.quality())
+            if self._recorder is not None:
+                self._recorder.ticked(now)
             if step != Step():
                 await self._store.commit(step, quality=self._clock.quality(), wall_ms=now.wall_ms)
                 self._delivery.committed()
@@ -141,6 +153,7 @@ class Daemon:
                     self._observe(step)
             while self.pipeline.identity.prepare(self._clock.now().wall_ms):  # noqa: ASYNC110 -- it works, it does not wait
                 await asyncio.sleep(0)
+            self.at_rest.set()
             await self._clock.sleep_ms(TICK_MS)
 
     async def _every(self, period_ms: int, work: Callable[[], Awaitable[None]]) -> None:

@@ -47,6 +47,8 @@ class Downlinks:
         self._assembly = RosterAssembly()
         self._deltas: dict[tuple[int, int], RosterDelta] = {}
         """Deltas that wait for the version they build on, by day and that version."""
+        self._whole: dict[int, int] = {}
+        """By day, the version of the last roster that came whole, which is how it is remembered."""
 
     async def restore(self) -> None:
         """Bring back into force what the last process had; what has expired since is dropped."""
@@ -117,11 +119,10 @@ class Downlinks:
 
     def _is_news(self, day: int, version: int, where: str) -> bool:
         roster = self._pipeline.identity.roster(day)
-        if roster is None or version > roster.version:
-            return True
-        if version < roster.version:
+        if roster is not None and version < roster.version:
             raise Untrusted(f"is version {version}, older than {roster.version} in force.", where=where)
-        return False
+        # The version in force may have come by delta: what is remembered still names those whom the delta removed.
+        return roster is None or version > self._whole.get(day, 0)
 
     async def _use_roster(self, whole: tuple[RosterManifest, list[RosterEntry]] | None) -> None:
         if whole is None:
@@ -130,6 +131,7 @@ class Downlinks:
         windows = self._pipeline.identity.windows_around(self._clock.now().wall_ms, manifest.day)
         roster = await asyncio.to_thread(DayRoster, manifest.day, manifest.version, entries, windows)
         self._pipeline.use_roster(roster)
+        self._whole[manifest.day] = manifest.version
         log.info("roster of day %d version %d in force: %d shoppers", manifest.day, manifest.version, len(entries))
         for day, previous in [key for key in self._deltas if key[0] == manifest.day and key[1] < manifest.version]:
             del self._deltas[day, previous]

@@ -32,6 +32,7 @@ from gateway.errors import ConfigurationError, TryAgain
 log = logging.getLogger(__name__)
 
 _CALL_TIMEOUT_S = 5.0
+_POLL_S = 0.01
 _SESSION_EXPIRY_S = 7 * 24 * 3600
 _MAX_QUEUED_INCOMING = 10_000
 
@@ -119,7 +120,9 @@ class Session:
         self._overdue.clear()
         client = self._new_client()
         try:
-            async with client:
+            await _connect(client)
+            async with contextlib.AsyncExitStack() as connection:
+                connection.push_async_exit(client)
                 for topic in self._subscriptions:
                     await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
                     _heed_cancellation()
@@ -204,7 +207,7 @@ class Session:
         if is_five:
             connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             connect.SessionExpiryInterval = _SESSION_EXPIRY_S
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             settings.host,
             settings.port,
             username=settings.username,
@@ -225,12 +228,31 @@ class Session:
             # Several small packets in flight: Nagle and delayed acknowledgements would cost 40 ms each.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
+        # Otherwise it warns of every burst.
+        client.pending_calls_threshold = settings.max_in_flight
+        return client
 
     def _aiomqtt_will(self) -> aiomqtt.Will | None:
         if self._will is None:
             return None
         will = self._will()
         return aiomqtt.Will(will.topic, will.payload, will.qos, will.retain, self._properties(will, PacketTypes.WILLMESSAGE))
+
+
+async def _connect(client: aiomqtt.Client) -> None:
+    """Enter the client; a cancellation waits for the thread that connects, which would leave its socket behind."""
+    connecting = asyncio.create_task(client.__aenter__())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        while not connecting.done() and client._client.socket() is None:  # noqa: ASYNC110, SLF001 -- a thread announces nothing
+            await asyncio.sleep(_POLL_S)
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        raise
+    finally:
+        # Its exception knows this frame: without this, a socket of a failed handshake waits for the garbage collector.
+        del connecting
 
 
 def _heed_cancellation() -> None:

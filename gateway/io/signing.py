@@ -41,8 +41,9 @@ class Signer:
 
     @classmethod
     def from_file(cls, path: Path) -> "Signer":
-        """The key in ``path``, made on first use; ``ConfigurationError`` when others can read it."""
+        """The key in ``path``, made on first use together with its folder; ``ConfigurationError`` when others can read it."""
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not path.exists():
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as file:

@@ -66,6 +66,7 @@ def test_phones_are_kept_only_when_all_three_privacy_settings_are_made(controlle
         (LEAST + "day_start_s = 100", "day_start_s: "),
         (LEAST + "log_level = 'loud'", "log_level: "),
         (LEAST + "[chain]\ncompany_id = 76", "0x004C is Apple's"),
+        (LEAST + "[chain]\nservice_uuid16 = 0xFEAA", "0xFEAA is Eddystone's"),
         (LEAST + "[chain]\nservice_uuid16 = 65536", "chain.service_uuid16: "),
         (LEAST + "[trust]\npublic_keys = ['abc']", "trust.public_keys.0: "),
         (LEAST + f"[trust]\npublic_keys = {['0' * 64] * 3}", "trust.public_keys: "),

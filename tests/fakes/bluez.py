@@ -126,9 +126,12 @@ class FakeBlueZ:
                         self._scans = scans
                         self._changed.notify_all()
                 case {"answer": answer}:
-                    self._answers.popleft().set_result(answer)
+                    # Whoever was cancelled does not wait any more.
+                    if not (waiting := self._answers.popleft()).done():
+                        waiting.set_result(answer)
                 case {"error": error}:
-                    self._answers.popleft().set_exception(ValueError(error))
+                    if not (waiting := self._answers.popleft()).done():
+                        waiting.set_exception(ValueError(error))
         for answer in self._answers:
             if not answer.done():
                 answer.set_exception(ConnectionError("the fake bluetoothd has ended"))

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +199,14 @@ def test_what_is_no_key_ends_with_78_and_is_not_overwritten(tmp_path: Path, cont
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("make", [lambda folder: folder / "missing" / "signing.key", lambda folder: folder])
-def test_a_place_that_cannot_be_used_is_a_disk_error(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_the_folder_of_a_key_is_made_with_it_for_its_owner_alone(tmp_path: Path) -> None:
+    Signer.from_file(tmp_path / "central" / "signing.key")
+    assert (tmp_path / "central").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("path", ["/dev/null/central/signing.key", "/dev"])
+def test_a_place_that_cannot_be_used_is_a_disk_error(path: str) -> None:
     with pytest.raises(DiskError) as caught:
-        Signer.from_file(make(tmp_path))
+        Signer.from_file(Path(path))
     assert caught.value.exit_code == 74
     assert "cannot be used" in str(caught.value)

@@ -143,10 +143,6 @@ class Decoder:
         """Payloads in the memo now; never more than ``memo_size``, and 0 while it rests."""
         return len(self._memo)
 
-    def forget(self) -> None:
-        """Empty the memo."""
-        self._memo.clear()
-
     def decode(self, data: bytes) -> Frame | Reject | None:
         """What an advertisement (all its AD structures, 0 octets or more) holds of ours.
 
