@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ["requirements.lock", "requirements-demo.lock", "requirements-test.lock"]
+LOCKS = ["requirements.lock", "requirements-demo.lock", "requirements-test.lock", "requirements-bench.lock"]
 # What bash and the scripts themselves call; Python, apt-get, sudo and the like are left out, so a test decides about them.
 TOOLS = [
     "bash",
@@ -92,7 +92,7 @@ esac"""
 # ---- in the checkout ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/lock", ".ci/run"])
+@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/lock", "scripts/bench", "scripts/fuzz", ".ci/run"])
 def test_scripts_can_be_executed(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 

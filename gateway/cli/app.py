@@ -27,6 +27,8 @@ _CONFIG = Path("/etc/beacon-gateway/gateway.toml")
 _CENTRAL_CONFIG = Path("/etc/beacon-gateway/central.toml")
 
 CentralConfig = Annotated[Path, typer.Option("--config", help="Settings of the central service (TOML).")]
+RecordFile = Annotated[Path | None, typer.Option("--record", help="Record what is ours: beacons and shoppers of the roster.")]
+RecordEverything = Annotated[bool, typer.Option("--everything", help="Record strangers' devices too: only with good reason.")]
 GatewayConfig = Annotated[Path, typer.Option("--config", help="Settings of the gateway (TOML).")]
 
 
@@ -44,14 +46,21 @@ def _main(
 
 
 @app.command()
-def run(config: GatewayConfig = _CONFIG) -> None:
+def run(
+    config: GatewayConfig = _CONFIG,
+    record: RecordFile = None,
+    record_minutes: Annotated[int, typer.Option(min=1, max=1440, help="How long to record.")] = 60,
+    everything: RecordEverything = False,
+) -> None:
     """Run the gateway in the foreground, as systemd does.
 
     Example: gateway run --config /etc/beacon-gateway/gateway.toml
     """
-    from gateway.cli.run import run_gateway
+    from gateway.cli.run import Recording, run_gateway
 
-    run_gateway(config)
+    if everything and record is None:
+        raise typer.BadParameter("needs --record FILE", param_hint="--everything")
+    run_gateway(config, None if record is None else Recording(record, record_minutes, everything))
 
 
 @app.command()
@@ -65,6 +74,8 @@ def demo(
     amqtt: Annotated[
         bool, typer.Option("--amqtt", help="Use the embedded Python broker even where Mosquitto is installed.")
     ] = False,
+    record: RecordFile = None,
+    everything: RecordEverything = False,
 ) -> None:
     """Show the whole line in a simulated shop: from radio bytes to an offer in the shopper's app.
 
@@ -72,7 +83,25 @@ def demo(
     """
     from gateway.cli.demo import Options, run_demo
 
-    run_demo(Options(duration, speed, shoppers, seed, json, keep, amqtt))
+    if everything and record is None:
+        raise typer.BadParameter("needs --record FILE", param_hint="--everything")
+    run_demo(Options(duration, speed, shoppers, seed, json, keep, amqtt, record, everything))
+
+
+@app.command()
+def scan(
+    seconds: Annotated[int, typer.Option(min=1, max=86_400, help="How long to listen.")] = 10,
+    adapter: Annotated[str | None, typer.Option(help="Adapter, such as hci0; without it the first that is powered.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop, chain and roster apply.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
+) -> None:
+    """Listen with a Bluetooth adapter and show what is on the air, by format; keeps nothing.
+
+    Example: gateway scan --seconds 30 --adapter hci0
+    """
+    from gateway.cli.scan import run_scan
+
+    run_scan(seconds, adapter, config, as_json=json)
 
 
 @app.command()
@@ -93,6 +122,34 @@ def replay(
     from gateway.cli.replay import Options, run_replay
 
     run_replay(Options(file, advertisements, json, show_addresses, config, shop, receiver, limit_mib))
+
+
+@app.command()
+def decode(
+    octets: Annotated[
+        list[str], typer.Argument(metavar="HEX…", help="The advertisement's data; spaces and colons may be in it.")
+    ],
+    service_uuid16: Annotated[str | None, typer.Option(help="The chain's 16-bit service UUID (form S), such as 0xFFF0.")] = None,
+    company_id: Annotated[str | None, typer.Option(help="The chain's company identifier (form M), such as 0x1234.")] = None,
+    shop: Annotated[Path | None, typer.Option(help="Shop file whose beacons are registered.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop and chain apply.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Explain an advertisement octet by octet, and what the gateway would do with it.
+
+    Example: gateway decode 0201061aff4c000215e2c56db5dffb48d2b060d0f5a71096e000640007c5 --shop shop.json
+    """
+    from gateway.cli.decode import Options, identifier_of, octets_of, run_decode
+
+    try:
+        data = octets_of(" ".join(octets))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="HEX") from error
+    try:
+        service, company = identifier_of(service_uuid16), identifier_of(company_id)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--service-uuid16 or --company-id") from error
+    run_decode(Options(data, service, company, config, shop, json))
 
 
 @central_app.callback(invoke_without_command=True)

@@ -14,6 +14,7 @@ LOCKS = {
     "requirements.lock": ("build",),
     "requirements-demo.lock": ("build", "demo"),
     "requirements-test.lock": ("build", "demo", "test"),
+    "requirements-bench.lock": ("build", "bench"),
 }
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-# Sourced by scripts/demo, scripts/test and scripts/check: one virtual environment, made from a hash lock and kept up to date.
+# Sourced by the scripts beside it: one virtual environment, made from a hash lock and kept up to date.
 # Everything said here goes to stderr: the standard output of the scripts belongs to the programs they start.
 # shellcheck shell=bash
 
@@ -164,12 +164,16 @@ _lock_file() {
 
 _stamp_lines() {
   _basis
+  if [[ $1 == bench ]]; then
+    printf 'bench %s\n' "$(_sha "$(_lock_file bench)")"
+    return
+  fi
   printf 'demo %s\n' "$(_sha "$(_lock_file demo)")"
   # The test lock holds everything of the demo lock, so this environment satisfies both.
   [[ $1 != test ]] || printf 'test %s\n' "$(_sha "$(_lock_file test)")"
 }
 
-# up_to_date demo|test
+# up_to_date demo|test|bench
 up_to_date() {
   [[ -f $STAMP && -x $VENV/bin/python && -x $VENV/bin/gateway ]] || return 1
   local stamped line
@@ -215,7 +219,7 @@ _pip() {
   PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONHOME= quietly "$VENV/bin/python" -m pip install --quiet "$@"
 }
 
-# ensure_venv demo|test: afterwards $VENV holds what the lock says and the checkout itself.
+# ensure_venv demo|test|bench: afterwards $VENV holds what the lock says and the checkout itself.
 ensure_venv() {
   find_python
   ! up_to_date "$1" || return 0
