@@ -40,6 +40,9 @@ SABOTAGES = {
     "core knows time zones": Sabotage("pure-core", "core/model", "from zoneinfo import ZoneInfo"),
     "numpy outside positioning": Sabotage("pure-core", "core/model", "import numpy"),
     "one frame format uses another": Sabotage("frames", "core/frames/ibeacon", "from gateway.core.frames import shopper"),
+    "one container of captures uses another": Sabotage(
+        "captures", "core/captures/pcap", "from gateway.core.captures import pcapng"
+    ),
     "core reads a clock": Sabotage("clock", "core/model", "from time import monotonic"),
     "the daemon reads a clock": Sabotage("clock", "daemon", "import time"),
     "an io file reads a clock": Sabotage("clock", "io/broker", "def late():\n    import time"),

@@ -92,7 +92,9 @@ esac"""
 # ---- in the checkout ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/lock", "scripts/bench", "scripts/fuzz", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/lock", "scripts/bench", "scripts/fuzz", ".ci/run"]
+)
 def test_scripts_can_be_executed(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 

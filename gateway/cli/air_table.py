@@ -1,50 +1,29 @@
 """What is on the air, by format: how many, how often, how loud. Nothing in it names a device."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.model import (
-    AltBeacon,
-    EddystoneEid,
-    EddystoneEncryptedTlm,
-    EddystoneTlm,
-    EddystoneUid,
-    EddystoneUrl,
-    Frame,
-    IBeacon,
-    Reject,
-    ShopperToken,
-)
+from gateway.core import frames
+from gateway.core.model import Frame, Reject
 
 OTHER = "other"
 """What no format claims: nearly everything."""
-_FORMATS: Mapping[type, str] = {
-    ShopperToken: "shopper",
-    IBeacon: "ibeacon",
-    AltBeacon: "altbeacon",
-    EddystoneUid: "eddystone-uid",
-    EddystoneUrl: "eddystone-url",
-    EddystoneTlm: "eddystone-tlm",
-    EddystoneEncryptedTlm: "eddystone-etlm",
-    EddystoneEid: "eddystone-eid",
-}
-
 Heard = dict[tuple[str, int | None], int]
 """Advertisements by format and RSSI (dBm; ``None`` = not known): bounded by the formats and the 256 values there are."""
 
 
-def format_of(frame: Frame | Reject | None) -> tuple[str | None, str | None]:
+def claim_of(frame: Frame | Reject | None) -> tuple[str | None, str | None]:
     """(format, reject): one of them, or neither for what no format claims.
 
-    >>> format_of(IBeacon(bytes(16), 1, 2, -59)), format_of(Reject("ibeacon", "length")), format_of(None)
+    >>> from gateway.core.model import IBeacon
+    >>> claim_of(IBeacon(bytes(16), 1, 2, -59)), claim_of(Reject("ibeacon", "length")), claim_of(None)
     (('ibeacon', None), (None, 'ibeacon.length'), (None, None))
     """
     if frame is None:
         return None, None
     if isinstance(frame, Reject):
         return None, f"{frame.format}.{frame.kind}"
-    return _FORMATS[type(frame)], None
+    return frames.format_of(frame), None
 
 
 def row_of(frame: Frame | Reject | None) -> str:
@@ -55,7 +34,7 @@ def row_of(frame: Frame | Reject | None) -> str:
     """
     if frame is None:
         return OTHER
-    return f"broken {frame.format} ({frame.kind})" if isinstance(frame, Reject) else _FORMATS[type(frame)]
+    return f"broken {frame.format} ({frame.kind})" if isinstance(frame, Reject) else frames.format_of(frame)
 
 
 @dataclass(frozen=True, slots=True)

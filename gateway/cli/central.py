@@ -17,6 +17,7 @@ from gateway.central.service import Central
 from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
 from gateway.contract import strict_json
+from gateway.contract.downlinks import Catalogue, fits_a_message
 from gateway.contract.fields import InboxId, explain, to_rfc3339
 from gateway.contract.messages import AppOffer
 from gateway.contract.promotions import PromotionsFile
@@ -46,7 +47,6 @@ def run_central(config: Path) -> None:
 def print_key(config: Path) -> None:
     """The public key, hexadecimal."""
     settings = read_settings(config, CentralSettings)
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     print(Signer.from_file(settings.state_dir / "signing.key").public_key.hex())
 
 
@@ -62,6 +62,12 @@ def import_promotions(config: Path, file: Path, store: str) -> None:
         raise ConfigurationError(error.what, where=str(file), do="Nothing was changed.") from error
     except ValidationError as error:
         raise ConfigurationError(explain(error), where=str(file), do="Nothing was changed.") from error
+    if not fits_a_message(Catalogue(store=store, version=1, not_after=0, promotions=document.promotions)):
+        raise ConfigurationError(
+            f"{len(document.promotions)} promotions are more than one signed catalogue can carry.",
+            where=str(file),
+            do="Nothing was changed.",
+        )
     _change(settings, lambda db: records.replace_promotions(db, store, document.promotions))
     print(f"{len(document.promotions)} promotions for {store}")
 

@@ -24,7 +24,9 @@ from gateway.central.inbox import Inboxes
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
 from gateway.cli.app import stop_on_signals
+from gateway.cli.kept_settings import keep_settings
 from gateway.cli.logs import log_to_stderr
+from gateway.cli.run import Recording
 from gateway.contract.messages import AppOffer
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import Broker, CentralSettings, CentralStore, Privacy, Settings, Trust
@@ -36,6 +38,7 @@ from gateway.daemon import Daemon
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
 from gateway.io.embedded_broker import embedded_broker
+from gateway.io.recorder import Recorder
 from gateway.io.store.database import transact
 from gateway.simulator.clock import SimulatedClock
 from gateway.simulator.demo_promotions import demo_promotions
@@ -51,8 +54,11 @@ _BEACON_UUID = bytes.fromhex("8b1f4a0e5d9c4c7ba1e30d5f6a7b8c9d")
 _STRANGERS = 40
 _STEP_MS = 50
 _START_TIMEOUT_S = 20.0
+_WARM_UP_MS = 30_000
+"""Simulated time in which the parts find one another; more than the time-out lets pass."""
 _DRAIN_S = 10.0
 _INTERRUPTED = 130
+_RECORD_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +72,20 @@ class Options:
     as_json: bool
     keep: Path | None
     amqtt: bool
+    record: Path | None = None
+    everything: bool = False
 
 
 def run_demo(options: Options) -> None:
     """Run the demonstration; Ctrl-C ends it with a summary of what there was."""
     log_to_stderr("error")
     with _folder(options.keep) as folder:
-        interrupted = asyncio.run(_Demo(options, folder).run())
+        recorder = None if options.record is None else Recording(options.record, _RECORD_MINUTES, options.everything).begin()
+        try:
+            interrupted = asyncio.run(_Demo(options, folder, recorder).run())
+        finally:
+            if recorder is not None:
+                recorder.close()
     if interrupted:
         sys.exit(_INTERRUPTED)
 
@@ -115,11 +128,12 @@ class _Tally:
 class _Demo:
     """One run."""
 
-    def __init__(self, options: Options, folder: Path) -> None:
+    def __init__(self, options: Options, folder: Path, recorder: Recorder | None) -> None:
         self._options = options
         self._folder = folder
+        self._recorder = recorder
         self._real = SystemClock(assume_synchronised=True)
-        self._clock = SimulatedClock(Instant(0, _MONDAY_AT_FIVE_MS))
+        self._clock = SimulatedClock(Instant(0, _MONDAY_AT_FIVE_MS - _WARM_UP_MS))
         self._shop = StoreInABox(
             demo_floor_plan(),
             seed=options.seed,
@@ -194,7 +208,16 @@ class _Demo:
             trust=Trust(public_keys=(public_key.hex(),)),
         )
         ids = random.Random(f"{self._options.seed} ids")
-        return Daemon(settings, self._shop.shop, self._clock, observe=self._observe, new_id=lambda: f"{ids.getrandbits(64):016x}")
+        if self._options.keep is not None:
+            keep_settings(self._folder, settings, self._shop.shop)
+        return Daemon(
+            settings,
+            self._shop.shop,
+            self._clock,
+            observe=self._observe,
+            new_id=lambda: f"{ids.getrandbits(64):016x}",
+            recorder=self._recorder,
+        )
 
     def _inboxes(self, broker: Broker) -> Inboxes | None:
         inboxes = [shopper.inbox for shopper in self._shop.shoppers if shopper.enrolled]
@@ -227,7 +250,12 @@ class _Demo:
         return False
 
     async def _let_time_pass(self, daemon: Daemon, stop: asyncio.Event) -> None:
-        """Move the shop and the clock together; when the machine cannot follow, simulated time slows down."""
+        """Move the shop and the clock together; when the machine cannot follow, simulated time slows down.
+
+        The shop opens at the same simulated moment in every run, and no time passes while the gateway decides: a seed gives
+        the same offers, however quick the machine is.
+        """
+        self._clock.advance(_WARM_UP_MS)
         began_ms, began_real_ms = self._clock.now().mono_ms, self._real.now().mono_ms
         self._shop_offset_ms = began_ms
         shop_ms = 0
@@ -239,6 +267,7 @@ class _Demo:
             self._clock.advance(began_ms + shop_ms)
             due_real_ms = began_real_ms + shop_ms / self._options.speed
             await asyncio.sleep(max(0.0, (due_real_ms - self._real.now().mono_ms) / 1000))
+            await daemon.at_rest.wait()
 
     async def _drain(self, stop: asyncio.Event) -> None:
         """Give what is on its way the time it would have had."""

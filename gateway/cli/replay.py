@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gateway.cli.air_table import Heard, format_of, row_of, rows, table
+from gateway.cli.air_table import OTHER, Heard, claim_of, row_of, rows, table
 from gateway.cli.configured import Configured, configured
 from gateway.cli.zone_events import lines
-from gateway.core.ad_structures import AdStructure, iterate
 from gateway.core.captures import Advertisement, CaptureReader, Counts, Ticked
 from gateway.core.frames import Decoder
 from gateway.core.model import ClockQuality, Counters, Frame, Instant, Reject, Shop
@@ -118,6 +117,8 @@ class _Replay:
         """Made when the first moment of the file is known."""
         self._now = Instant(0, 0)
         self._ticked_ms = 0
+        self._look_ms = 0
+        """When to look next whether a tick is due."""
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._heard: Heard = {}
@@ -141,14 +142,15 @@ class _Replay:
             if isinstance(item, Ticked):
                 self._tick(Instant(item.mono_ms, item.wall_ms))
                 continue
-            self._advance(item)
+            if item.time_ns != self._last_ns:
+                self._advance(item)
             rssi, data = item.rssi_dbm, item.data
             if rssi is None or not _WEAKEST_DBM < rssi <= _STRONGEST_DBM:
                 self._without_rssi += 1
             else:
                 receive(own_receiver or item.receiver or self._receiver, "", rssi, data, self._now)
             frame = decode(data)
-            key = row_of(frame), rssi
+            key = OTHER if frame is None else row_of(frame), rssi
             heard[key] = heard.get(key, 0) + 1
             if prints:
                 out.append(self._line(item, frame))
@@ -192,7 +194,7 @@ class _Replay:
             # Files that were merged, or damaged, jump; no stay is longer than a day.
             passed_ms = min(max(wall_ms - self._now.wall_ms, 0), _DAY_MS)
             self._now = Instant(self._now.mono_ms + passed_ms, wall_ms)
-            if self._now.mono_ms - self._ticked_ms >= TICK_MS:
+            if self._now.mono_ms >= self._look_ms:
                 self._tick_until(self._now)
 
     def _tick_until(self, now: Instant) -> None:
@@ -206,6 +208,8 @@ class _Replay:
         if now.mono_ms - self._ticked_ms >= _MINUTE_MS:
             self._tick(now)
         pipeline.identity.prepare(now.wall_ms)
+        self._now = now
+        self._look_ms = now.mono_ms + TICK_MS
 
     def _tick(self, at: Instant) -> None:
         assert self._parts is not None
@@ -231,9 +235,8 @@ class _Replay:
         if structures is None:
             if len(self._structures) >= _REMEMBERED:
                 self._structures.clear()
-            whole = [f'[{s.ad_type},"{s.data.hex()}"]' for s in iterate(item.data) if isinstance(s, AdStructure)]
-            structures = self._structures[item.data] = ",".join(whole)
-        name, reject = (None, None) if frame is None else format_of(frame)
+            structures = self._structures[item.data] = _structures(item.data)
+        name, reject = (None, None) if frame is None else claim_of(frame)
         time = None if item.time_ns is None else f"{item.time_ns // _NS}.{item.time_ns % _NS:09d}"
         if self._options.as_json:
             address = f',"address":{_text(item.address_text)}' if self._options.show_addresses else ""
@@ -284,6 +287,18 @@ class _Replay:
             "zones_left": self._events.get("Exited", 0),
             "partial": counts.damage,
         }
+
+
+def _structures(data: bytes) -> str:
+    """The whole structures of ``data``: the walk of ``ad_structures.iterate`` without an object for each."""
+    digits, found, start, end = data.hex(), [], 0, len(data)
+    while start < end and (length := data[start]):
+        stop = start + 1 + length
+        if stop > end:
+            break
+        found.append(f'[{data[start + 1]},"{digits[2 * start + 4 : 2 * stop]}"]')
+        start = stop
+    return ",".join(found)
 
 
 def _text(value: str | None) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -9,21 +11,46 @@ from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
 from gateway.contract.settings import Receiver, Settings, read_settings
 from gateway.contract.shop import ShopFile, read_shop
+from gateway.core.sanitiser import printable
 from gateway.daemon import Daemon
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
+from gateway.io.recorder import Recorder
 from gateway.io.scanner import Scanner
 
 log = logging.getLogger(__name__)
 
 
-def run_gateway(config: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What the command line asks for with --record."""
+
+    file: Path
+    minutes: int
+    everything: bool
+
+    def begin(self) -> Recorder:
+        """The recorder; whoever records everything is warned."""
+        recorder = Recorder(self.file, minutes=self.minutes, everything=self.everything)
+        if self.everything:
+            print(
+                f"gateway: warning: {printable(self.file)} will hold what every device around sends, also of people who know "
+                "nothing of it. Keep it no longer than you need it, and give it to nobody.",
+                file=sys.stderr,
+            )
+        return recorder
+
+
+def run_gateway(config: Path, recording: Recording | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     settings = read_settings(config, Settings)
+    if recording is not None and recording.everything and settings.privacy.missing:
+        missing = ", ".join(settings.privacy.missing)
+        raise ConfigurationError(f"nothing may be recorded of strangers before these are set: {missing}.", where=str(config))
     log_to_stderr(settings.log_level)
     shop = shop_of(settings)
     clock = SystemClock(assume_synchronised=settings.clock.assume_synchronised, skew_s=settings.clock.skew_s)
-    asyncio.run(_serve(settings, shop, clock))
+    asyncio.run(_serve(settings, shop, clock, recording))
 
 
 def check_shop(file: Path) -> None:
@@ -33,10 +60,15 @@ def check_shop(file: Path) -> None:
     print(f"{len(shop.zones)} zones, {receivers} receivers, {len(shop.anchors) - receivers} beacons: in order")
 
 
-async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock) -> None:
+async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock, recording: Recording | None) -> None:
     stop = stop_on_signals()
-    daemon = Daemon(settings, shop.compiled(), clock)
-    await daemon.run([_scanner(settings, receiver, daemon, clock) for receiver in settings.receivers], stop)
+    recorder = None if recording is None else recording.begin()
+    daemon = Daemon(settings, shop.compiled(), clock, recorder=recorder)
+    try:
+        await daemon.run([_scanner(settings, receiver, daemon, clock) for receiver in settings.receivers], stop)
+    finally:
+        if recorder is not None:
+            recorder.close()
 
 
 def _scanner(settings: Settings, receiver: Receiver, daemon: Daemon, clock: SystemClock) -> Scanner:

