@@ -89,6 +89,7 @@ def test_help_lists_the_commands(run: Run, option: str) -> None:
     "command",
     ["run", "demo", "central", "central promotions", "central inbox", "shop check"],
 )
+@pytest.mark.slow
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     done = run(*command.split(), "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -111,6 +112,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["central", "enrol", "anna"],
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_wrong_option_ends_with_2_and_the_usage(run: Run, arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -204,6 +206,7 @@ def test_a_shop_file_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> N
         ["central", "enrol", "anna", "--store", "demo", "--key-file", "k"],
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_every_command_of_central_needs_its_settings(run: Run, command: list[str]) -> None:
     arguments = [command[0], "--config", "no.toml"] if len(command) == 1 else [*command, "--config", "no.toml"]
     failed(run(*arguments), 78, "no.toml: cannot be read (No such file or directory)")

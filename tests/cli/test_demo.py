@@ -102,6 +102,7 @@ def decided(lines: list[Json]) -> list[Json]:
     return [line for line in lines if line["what"] != "received"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_matches_the_same_offers_and_another_others(place: Place) -> None:
     """However quick the machine is: no simulated time passes while the gateway decides."""
     quick, _ = place.run(*SHORT, "--seed", "7")
@@ -110,6 +111,7 @@ def test_the_same_seed_matches_the_same_offers_and_another_others(place: Place) 
     assert decided(quick) == decided(slower) != decided(other)
 
 
+@pytest.mark.slow
 def test_shoppers_without_consent_are_offered_nothing(place: Place) -> None:
     lines, _ = place.run("--duration", "60", "--speed", "200", "--shoppers", "4", "--json")
     # The second shopper wants statistics but no offers; the fourth never consented, so nobody ever knows of them.
@@ -143,6 +145,7 @@ def test_a_person_can_read_the_timeline(place: Place) -> None:
 # ---- what stays ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_kept_where_it_was_asked(place: Place, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     place.run(*SHORT, "--keep", str(kept))
@@ -202,11 +205,20 @@ MOMENTS: dict[str, Callable[[Place, "subprocess.Popen[str]"], bool]] = {
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("moment", list(MOMENTS))
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        *(pytest.param(moment, INT, id=moment) for moment in ("importing", "gateway", "first line")),
+        *(pytest.param(moment, INT, id=moment, marks=pytest.mark.slow) for moment in ("folder", "broker", "central", "key")),
+        *(pytest.param(moment, INT, id=moment, marks=pytest.mark.slow) for moment in ("apps", "fifth line")),
+        # Before the event loop runs it ends a process as it always does.
+        *(pytest.param(moment, TERM, id=f"{moment}, SIGTERM", marks=pytest.mark.slow) for moment in ("gateway", "first line")),
+    ],
+)
 def test_it_can_be_stopped_at_any_moment(place: Place, moment: str, number: signal.Signals) -> None:
-    if number is signal.SIGTERM and moment not in {"first line", "gateway"}:
-        pytest.skip("SIGTERM before the event loop runs ends a process as it always does")
     if moment == "broker" and find_mosquitto() is None:
         pytest.skip("Mosquitto is not installed")
     with place.start("--duration", "300", "--speed", "20", "--json") as process:
@@ -225,6 +237,7 @@ def test_it_can_be_stopped_at_any_moment(place: Place, moment: str, number: sign
 
 
 @brokers
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_it_too(place: Place, broker: tuple[str, ...]) -> None:
     with place.start("--duration", "300", "--speed", "20", "--json", *broker) as process:
         speaks(1)(place, process)

@@ -159,7 +159,7 @@ async def test_a_goodbye_does_not_wait_for_a_broker_that_is_gone(broker: Mosquit
 @both
 async def test_a_session_that_is_told_to_end_ends_at_any_moment(broker: Mosquitto, protocol: str) -> None:
     """Also when the word comes together with an answer of the broker, which wait_for of Python 3.11 would let win."""
-    for step in range(60):
+    for step in range(40):
         link = Link(broker.settings(protocol))
         task = asyncio.create_task(link.session.run())
         await asyncio.sleep(0.0005 * step)
@@ -345,6 +345,7 @@ async def test_an_outage_is_said_once_and_its_end_too(broker: Mosquitto, caplog:
     ] * 2
 
 
+@pytest.mark.slow
 async def test_what_is_published_into_a_broken_link_fails_and_later_publications_do_not(broker: Mosquitto) -> None:
     async with Link(broker.settings()).running() as link:
         broker.freeze()
@@ -359,6 +360,7 @@ async def test_what_is_published_into_a_broken_link_fails_and_later_publications
         await link.session.publish(Publication(EVENT, b"2"))
 
 
+@pytest.mark.slow
 async def test_a_publication_of_an_old_connection_does_not_end_the_new_one(broker: Mosquitto) -> None:
     """It times out seconds after its link is gone, when the session may long be online again."""
     async with Link(broker.settings()).running() as link:
