@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -93,8 +94,17 @@ def run_demo(options: Options) -> None:
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="beacon-gateway-demo-") as name:
-            yield Path(name)
+        # Ctrl-C waits until it is certain that the folder will be removed.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        temporary = tempfile.TemporaryDirectory(prefix="beacon-gateway-demo-")
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            yield Path(temporary.name)
+        finally:
+            # Nothing is left to do but this, and a second Ctrl-C must not leave half of the folder behind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            temporary.cleanup()
         return
     try:
         keep.mkdir(parents=True, exist_ok=True)
