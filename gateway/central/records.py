@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from gateway.contract.downlinks import MAX_SHOPPERS
 from gateway.contract.messages import OfferMatchedData, UplinkEvent
 from gateway.contract.promotions import Promotion
 from gateway.core.model import PUSH_KINDS, Consent
+from gateway.errors import ConfigurationError
 
 CENTRAL = Migrations("central")
 
@@ -206,13 +208,21 @@ def keep_receipt(db: Database, receipt_id: str, inbox: str, offer: str, state: s
 
 
 def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[str]) -> None:
-    """An app whose owner consented: its inbox, key and the stores whose region it met."""
+    """An app whose owner consented: its inbox, key and the stores whose region it met.
+
+    ``ConfigurationError`` when a store would have more shoppers than a roster can hold.
+    """
     db.execute(
         "INSERT INTO shopper VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET ku = excluded.ku, consent = excluded.consent",
         [inbox, ku, int(consent)],
     )
     for store in stores:
         db.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", [inbox, store])
+        count = int(db.execute("SELECT count(*) FROM member WHERE store = ?", [store]).fetchone()[0])
+        if count > MAX_SHOPPERS:
+            raise ConfigurationError(
+                f"has {MAX_SHOPPERS} shoppers already, more than that no roster holds.", where=store, do="Nobody was enrolled."
+            )
 
 
 def opt_out(db: Database, inbox: str) -> bool:

@@ -121,10 +121,10 @@ class Pipeline:
         """A catalogue ready to ``use``; may run in another thread."""
         return Catalogue(version, promotions, quiet, self._shop, self._tuning.time_zone, wall_ms)
 
-    def use_catalogue(self, catalogue: Catalogue) -> None:
-        """Swap the promotions in force."""
+    def use_catalogue(self, catalogue: Catalogue | None) -> None:
+        """Swap the promotions in force; ``None``: nothing is in force any more."""
         self.catalogue = catalogue
-        self._presence.use(self._shop, catalogue.dwells())
+        self._presence.use(self._shop, {} if catalogue is None else catalogue.dwells())
 
     def use_roster(self, roster: DayRoster) -> None:
         """Swap one day's roster; who is no longer in it, or consents to nothing any more, is forgotten at once."""

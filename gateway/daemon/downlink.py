@@ -45,6 +45,7 @@ class Downlinks:
         self._clock = clock
         self._keeps_phones = keeps_phones
         self._assembly = RosterAssembly()
+        self._catalogue_not_after_ms = 0
         self._deltas: dict[tuple[int, int], RosterDelta] = {}
         """Deltas that wait for the version they build on, by day and that version."""
         self._whole: dict[int, int] = {}
@@ -114,6 +115,7 @@ class Downlinks:
             self._clock.now().wall_ms,
         )
         self._pipeline.use_catalogue(compiled)
+        self._catalogue_not_after_ms = document.not_after
         log.info("catalogue version %d in force: %d promotions", document.version, len(document.promotions))
         return True
 
@@ -143,7 +145,10 @@ class Downlinks:
         await self._use_waiting(manifest.day)
 
     async def drop_past(self) -> None:
-        """Forget what is remembered of rosters whose day has been over for two hours."""
+        """Put a catalogue out of force that has expired, and forget rosters whose day has been over for two hours."""
+        if self._pipeline.catalogue is not None and self._clock.now().wall_ms > self._catalogue_not_after_ms:
+            self._pipeline.use_catalogue(None)
+            log.warning("the catalogue has expired: nothing is offered until central sends a new one")
         oldest = self._pipeline.identity.day_at(self._clock.now().wall_ms - _GRACE_MS)
         past = [name for name in await self._store.snapshot_names() if (day := _day_of(name)) is not None and day < oldest]
         if past:

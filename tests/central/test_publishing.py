@@ -362,6 +362,21 @@ async def test_what_expired_meanwhile_is_not_brought_back(far: Far, tmp_path: Pa
         assert await store.snapshots() == []
 
 
+async def test_a_catalogue_that_expires_while_it_is_in_force_ends(far: Far, tmp_path: Path) -> None:
+    far.promote("bread")
+    week = 7 * 24 * 3600 * 1000
+    async with opened(tmp_path / "gateway.db") as store:
+        near = Near(store)
+        await near.hears(far.says())
+        in_force = []
+        for wait_ms in (week, 1):
+            near.clock.advance(near.clock.now().mono_ms + wait_ms)
+            await near.downlinks.drop_past()
+            in_force.append(near.catalogue)
+        await near.hears(far.says(NOW_MS + week + 1))
+        assert [*in_force, near.catalogue] == [1, None, 2]
+
+
 async def test_a_rollback_is_refused_after_a_restart_too(far: Far, tmp_path: Path) -> None:
     far.promote("bread")
     far.enrol(1)

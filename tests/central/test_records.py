@@ -12,10 +12,12 @@ from sqlite_utils import Database
 
 from gateway.central import records
 from gateway.central.records import CENTRAL
+from gateway.contract.downlinks import MAX_SHOPPERS
 from gateway.contract.messages import OfferMatchedData, UplinkEvent, read_event
 from gateway.contract.promotions import Promotion
 from gateway.contract.strict_json import canonical
 from gateway.core.model import Consent
+from gateway.errors import ConfigurationError
 from gateway.io.store.database import open_database
 from tests.contract.examples import EPOCH, EVENTS
 
@@ -202,6 +204,18 @@ def test_receipts_are_taken_once_and_for_own_offers_only(db: Database) -> None:
 
 
 # ---- people, promotions, versions ---------------------------------------------------------------------------------------------
+
+
+def test_the_shopper_whom_no_roster_could_hold_is_refused(db: Database) -> None:
+    db.conn.execute("PRAGMA foreign_keys = 0")
+    db.conn.executemany("INSERT INTO member VALUES (?, 'demo')", [[f"app-{number}"] for number in range(MAX_SHOPPERS - 1)])
+    with db.atomic():
+        records.enrol(db, "last", bytes(32), Consent.OFFERS, ["demo"])
+    with pytest.raises(ConfigurationError, match="50000 shoppers already"), db.atomic():
+        records.enrol(db, "one-more", bytes(32), Consent.OFFERS, ["demo"])
+    assert [inbox for inbox, _, _ in records.shoppers(db)] == ["last"], "nobody was enrolled by halves"
+    with db.atomic():
+        records.enrol(db, "last", bytes(32), Consent.ANALYTICS, ["demo"])
 
 
 def test_an_app_is_enrolled_with_key_consent_and_stores(db: Database) -> None:
