@@ -65,7 +65,7 @@ def run(
 
 @app.command()
 def demo(
-    duration: Annotated[int, typer.Option(min=10, max=86_400, help="Simulated seconds.")] = 300,
+    duration: Annotated[int, typer.Option(min=1, max=86_400, help="Simulated seconds.")] = 300,
     speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Simulated seconds per second.")] = 10.0,
     shoppers: Annotated[int, typer.Option(min=0, max=500, help="Shoppers who come during the time.")] = 6,
     seed: Annotated[int, typer.Option(help="The same seed gives the same shop.")] = 1,

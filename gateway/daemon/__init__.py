@@ -22,7 +22,7 @@ from gateway.contract.messages import (
 )
 from gateway.contract.settings import Settings
 from gateway.contract.topics import CENTRAL_STATE, StoreTopics
-from gateway.core.model import Shop, Step, Verdict
+from gateway.core.model import ClockQuality, Shop, Step, Verdict
 from gateway.core.pipeline import TICK_MS, Pipeline, Tuning
 from gateway.daemon.delivery import Delivery
 from gateway.daemon.downlink import Downlinks
@@ -100,7 +100,6 @@ class Daemon:
         self._downlinks = Downlinks(
             self._topics, verifier, self.pipeline, self._store, clock, keeps_phones=settings.privacy.is_complete
         )
-
         self.at_rest = asyncio.Event()
         """Set between two ticks: everything up to now is decided and on disk."""
 
@@ -163,8 +162,10 @@ class Daemon:
 
     async def _each_minute(self) -> None:
         now = self._clock.now()
-        await self._store.note_alive(now.wall_ms, self._settings.storage.keep_ledger_days)
-        await self._downlinks.drop_past()
+        # A clock that is years ahead must not make everything look old enough to be deleted.
+        if self._clock.quality() is not ClockQuality.UNSYNCHRONISED:
+            await self._store.note_alive(now.wall_ms, self._settings.storage.keep_ledger_days)
+            await self._downlinks.drop_past()
         if self._session.online.is_set():
             publication = Publication.of(self._topics.telemetry, await self._telemetry(), now_ms=now.wall_ms, qos=0)
             try:
