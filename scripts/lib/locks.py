@@ -15,6 +15,7 @@ LOCKS = {
     "requirements-demo.lock": ("build", "demo"),
     "requirements-test.lock": ("build", "demo", "test"),
     "requirements-bench.lock": ("build", "bench"),
+    "requirements-fuzz.lock": ("build", "fuzz"),
 }
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
 

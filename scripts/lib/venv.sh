@@ -164,8 +164,8 @@ _lock_file() {
 
 _stamp_lines() {
   _basis
-  if [[ $1 == bench ]]; then
-    printf 'bench %s\n' "$(_sha "$(_lock_file bench)")"
+  if [[ $1 == bench || $1 == fuzz ]]; then
+    printf '%s %s\n' "$1" "$(_sha "$(_lock_file "$1")")"
     return
   fi
   printf 'demo %s\n' "$(_sha "$(_lock_file demo)")"
@@ -173,7 +173,7 @@ _stamp_lines() {
   [[ $1 != test ]] || printf 'test %s\n' "$(_sha "$(_lock_file test)")"
 }
 
-# up_to_date demo|test|bench
+# up_to_date demo|test|bench|fuzz
 up_to_date() {
   [[ -f $STAMP && -x $VENV/bin/python && -x $VENV/bin/gateway ]] || return 1
   local stamped line
@@ -219,7 +219,7 @@ _pip() {
   PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONHOME= quietly "$VENV/bin/python" -m pip install --quiet "$@"
 }
 
-# ensure_venv demo|test|bench: afterwards $VENV holds what the lock says and the checkout itself.
+# ensure_venv demo|test|bench|fuzz: afterwards $VENV holds what the lock says and the checkout itself.
 ensure_venv() {
   find_python
   ! up_to_date "$1" || return 0
