@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ["requirements.lock", "requirements-demo.lock", "requirements-test.lock", "requirements-bench.lock", "requirements-fuzz.lock"]
+LOCKS = [
+    "requirements.lock",
+    "requirements-demo.lock",
+    "requirements-test.lock",
+    "requirements-bench.lock",
+    "requirements-fuzz.lock",
+]
 # What bash and the scripts themselves call; Python, apt-get, sudo and the like are left out, so a test decides about them.
 TOOLS = [
     "bash",

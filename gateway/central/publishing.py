@@ -1,11 +1,20 @@
 """Signed downlinks: the catalogue whole, the roster as manifest and chunks, check-ins and opt-outs at once as deltas."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlite_utils import Database
 
 from gateway.central import records
-from gateway.contract.downlinks import Catalogue, RosterDelta, SignedMessage, pack_records, split_roster, to_base64
+from gateway.contract.downlinks import (
+    MAX_RECORDS_PER_CHUNK,
+    MAX_SHOPPERS,
+    Catalogue,
+    RosterDelta,
+    SignedMessage,
+    pack_records,
+    split_roster,
+    to_base64,
+)
 from gateway.contract.settings import CentralStore
 from gateway.contract.topics import StoreTopics
 from gateway.core.model import Consent, RosterEntry
@@ -15,6 +24,7 @@ from gateway.io.signing import Signer
 
 _DAY_MS = 24 * 3600 * 1000
 _CATALOGUE_LIFE_MS = 7 * _DAY_MS
+_MAX_CHUNKS = -(-MAX_SHOPPERS // MAX_RECORDS_PER_CHUNK)
 _ROSTER_GRACE_MS = 2 * 3600 * 1000
 _MAX_DELTA = 500
 """More changes than this at once go out as a new manifest."""
@@ -71,7 +81,8 @@ class StorePublisher:
             promotions=promotions,
         )
         self._catalogue = (text, now_ms)
-        return [self._signed(self._topics.catalogue, self.signer.seal(document, source=SOURCE, time_ms=now_ms), now_ms)]
+        envelope = self.signer.seal(document, source=SOURCE, time_ms=now_ms)
+        return [Publication.of(self._topics.catalogue, envelope, now_ms=now_ms, retain=True)]
 
     def roster(self, db: Database, now_ms: int) -> list[Publication]:
         """Everything that has to be said about the rosters of today and the days after."""
@@ -98,7 +109,8 @@ class StorePublisher:
     ) -> list[Publication]:
         version = records.next_version(db, f"roster/{self.store}/{day}")
         if known is None:
-            self._days[day] = known = _Day(version, wanted)
+            # A life before this one may have left more chunks on the broker than there are now.
+            self._days[day] = known = _Day(version, wanted, chunks=_MAX_CHUNKS)
             return self._manifest(day, known, now_ms)
         removals = [rid for rid in known.entries if rid not in wanted]
         upserts = [entry for rid, entry in wanted.items() if known.entries.get(rid) != entry]
@@ -116,7 +128,7 @@ class StorePublisher:
             removals=tuple(removals),
         )
         envelope = self.signer.seal(delta, source=SOURCE, time_ms=now_ms)
-        return [self._signed(self._topics.roster_delta, envelope, now_ms, retain=False)]
+        return [self._of_day(self._topics.roster_delta, envelope, day, now_ms, retain=False)]
 
     def _manifest(self, day: int, known: _Day, now_ms: int) -> list[Publication]:
         known.manifest_due_ms = None
@@ -124,10 +136,10 @@ class StorePublisher:
             list(known.entries.values()), store=self.store, day=day, version=known.version, not_after=self._not_after(day)
         )
         seal = self.signer.seal
-        out = [self._signed(self._topics.roster_manifest(day), seal(manifest, source=SOURCE, time_ms=now_ms), now_ms)]
+        out = [self._of_day(self._topics.roster_manifest(day), seal(manifest, source=SOURCE, time_ms=now_ms), day, now_ms)]
         for chunk in chunks:
             topic = self._topics.roster_chunk(day, chunk.index)
-            out.append(self._signed(topic, seal(chunk, source=SOURCE, time_ms=now_ms), now_ms))
+            out.append(self._of_day(topic, seal(chunk, source=SOURCE, time_ms=now_ms), day, now_ms))
         out += [
             Publication(self._topics.roster_chunk(day, index), b"", retain=True) for index in range(len(chunks), known.chunks)
         ]
@@ -151,8 +163,10 @@ class StorePublisher:
     def _not_after(self, day: int) -> int:
         return (day + 1) * _DAY_MS + self.settings.day_start_s * 1000 + _ROSTER_GRACE_MS
 
-    def _signed(self, topic: str, envelope: SignedMessage, now_ms: int, *, retain: bool = True) -> Publication:
-        return Publication.of(topic, envelope, now_ms=now_ms, retain=retain)
+    def _of_day(self, topic: str, envelope: SignedMessage, day: int, now_ms: int, *, retain: bool = True) -> Publication:
+        """A part of a day's roster: the broker, too, forgets it when it is over (MQTT 5), whoever may have died meanwhile."""
+        publication = Publication.of(topic, envelope, now_ms=now_ms, retain=retain)
+        return replace(publication, expiry_s=max(1, (self._not_after(day) - now_ms) // 1000))
 
     @property
     def _topics(self) -> StoreTopics:

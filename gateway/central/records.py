@@ -86,11 +86,6 @@ def contiguous(db: Database, store: str, gateway: str, epoch: str) -> int:
     return seq
 
 
-def streams_of(db: Database, store: str, gateway: str) -> list[str]:
-    """The epochs a gateway has had."""
-    return [row[0] for row in db.execute("SELECT epoch FROM stream WHERE store = ? AND gateway = ?", [store, gateway]).fetchall()]
-
-
 def visit_number(db: Database, store: str, rid: str, at_ms: int, gap_ms: int) -> int:
     """Number of the shopper's visit as central sees it, whatever a gateway calls it: a new one after ``gap_ms`` without event."""
     row = db.execute("SELECT number, last_ms FROM visit WHERE store = ? AND rid = ?", [store, rid]).fetchone()
@@ -228,6 +223,8 @@ def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[st
 def opt_out(db: Database, inbox: str) -> bool:
     """Forget an app; False when it is not known. Offers that wait for it are dropped, past ones stay countable."""
     db.execute("DELETE FROM app_outbox WHERE inbox = ?", [inbox])
+    # A receipt would still tell whose pseudonym an offer went to.
+    db.execute("DELETE FROM receipt WHERE inbox = ?", [inbox])
     db.execute("UPDATE offer SET inbox = NULL WHERE inbox = ?", [inbox])
     return bool(db.execute("DELETE FROM shopper WHERE inbox = ?", [inbox]).rowcount)
 

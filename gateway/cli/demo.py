@@ -128,8 +128,8 @@ class _Tally:
     """Offers that reached an inbox more than once."""
     twice: int = 0
     """Promotions offered to one shopper more often than their cap allows."""
-    ended: Counter[str] = field(default_factory=Counter)
-    """Proposals that central refused, or that nobody answered in time."""
+    ended: dict[str, str] = field(default_factory=dict)
+    """Offer → "refused" or "late": central said no, or nobody answered in time."""
     withheld: Counter[str] = field(default_factory=Counter)
     latency_ms: list[float] = field(default_factory=list)
     enter_delay_s: list[float] = field(default_factory=list)
@@ -287,7 +287,7 @@ class _Demo:
             self._clock.advance(self._clock.now().mono_ms + 10)
 
     def _missing(self) -> int:
-        return len(self._tally.matched) - len(self._tally.in_inbox) - sum(self._tally.ended.values())
+        return len(self._tally.matched.keys() - self._tally.in_inbox - self._tally.ended.keys())
 
     # ---- what is seen ---------------------------------------------------------------------------------------------------------
 
@@ -295,7 +295,8 @@ class _Demo:
         for outcome in step.outcomes:
             self._observe_outcome(outcome)
         for verdict in step.verdicts:
-            self._tally.ended[verdict.state] += 1
+            if verdict.state != "granted":
+                self._tally.ended[verdict.offer] = verdict.state
 
     def _observe_outcome(self, outcome: Outcome) -> None:
         event = outcome.event
@@ -395,13 +396,13 @@ class _Demo:
             "offers_matched": len(tally.matched),
             "offers_in_inbox": len(tally.in_inbox),
             "duplicates": tally.repeated + tally.twice,
-            "lost": max(0, self._missing()),
+            "lost": self._missing(),
             "latency_ms_p95": _percentile(tally.latency_ms, 95),
             "latency_ms_p50": _percentile(tally.latency_ms, 50),
             "enter_delay_s_p95": _percentile(tally.enter_delay_s, 95),
             "zones_entered": tally.entered,
             "withheld": dict(sorted(tally.withheld.items())),
-            "not_granted": dict(sorted(tally.ended.items())),
+            "not_granted": dict(sorted(Counter(tally.ended.values()).items())),
             "advertisements": counters.advertisements,
             "strangers_dropped": counters.strangers,
             "broker": self._broker_name,

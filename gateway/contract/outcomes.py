@@ -1,6 +1,6 @@
 """What the core decided → the data of the messages that tell central, as far as the shopper's consent goes.
 
-Without ANALYTICS nothing but the offers themselves leaves the gateway; positions and RSSI never do.
+Without ANALYTICS nothing but the offers themselves, with their zone, leaves the gateway; RSSI never does.
 """
 
 from typing import NamedTuple

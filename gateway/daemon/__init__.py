@@ -146,12 +146,14 @@ class Daemon:
             if self._recorder is not None:
                 self._recorder.ticked(now)
             if step != Step():
-                await self._store.commit(step, quality=self._clock.quality(), wall_ms=now.wall_ms)
-                self._delivery.committed()
                 if self._observe is not None:
                     self._observe(step)
-            while self.pipeline.identity.prepare(self._clock.now().wall_ms):  # noqa: ASYNC110 -- it works, it does not wait
-                await asyncio.sleep(0)
+                await self._store.commit(step, quality=self._clock.quality(), wall_ms=now.wall_ms)
+                self._delivery.committed()
+            # Preparing also drops past days, which a wrong clock must not decide; and then nothing is resolved anyway.
+            if self._clock.quality() is not ClockQuality.UNSYNCHRONISED:
+                while self.pipeline.identity.prepare(self._clock.now().wall_ms):  # noqa: ASYNC110 -- it works, it does not wait
+                    await asyncio.sleep(0)
             self.at_rest.set()
             await self._clock.sleep_ms(TICK_MS)
 
@@ -213,7 +215,8 @@ class Daemon:
 
     async def _take_decision(self, decision: Decision) -> None:
         verdict = Verdict(decision.data.offer, "granted" if decision.data.granted else "refused", decision.data.reason or "")
-        self.pipeline.decide(verdict)
+        if self.pipeline.decide(verdict) and self._observe is not None:
+            self._observe(Step((), (verdict,)))
         await self._store.decide(verdict, self._clock.now().wall_ms)
 
     async def _connected(self) -> list[Publication]:

@@ -37,8 +37,6 @@ class Delivery:
         self._live_next = 1
         self._history: tuple[int, int] = (1, 0)
         self._seen: tuple[int, str | None] = (0, None)
-        self.acknowledged_at_ms: int | None = None
-        """Monotonic milliseconds of central's last acknowledgement."""
 
     def committed(self) -> None:
         """There may be new rows."""
@@ -62,16 +60,10 @@ class Delivery:
         self._wake.set()
         return changed
 
-    @property
-    def central_online(self) -> bool:
-        """Whether central has said that it is there."""
-        return self._central_online.is_set()
-
     async def acknowledged(self, epoch: str, seq: int) -> None:
         """Central has stored everything up to ``seq``; an ack of another epoch is about another file."""
         if epoch != self._store.epoch:
             return
-        self.acknowledged_at_ms = self._clock.now().mono_ms
         await self._store.acknowledged(seq)
         for number in [number for number in self._confirmed_ms if number <= seq]:
             del self._confirmed_ms[number]

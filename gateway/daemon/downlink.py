@@ -16,7 +16,7 @@ from gateway.contract.downlinks import (
 from gateway.contract.roster_assembly import RosterAssembly
 from gateway.contract.topics import StoreTopics
 from gateway.core.identity import DayRoster
-from gateway.core.model import RosterEntry
+from gateway.core.model import ClockQuality, RosterEntry
 from gateway.core.pipeline import Pipeline
 from gateway.errors import Untrusted
 from gateway.io.clock import Clock
@@ -46,24 +46,31 @@ class Downlinks:
         self._keeps_phones = keeps_phones
         self._assembly = RosterAssembly()
         self._catalogue_not_after_ms = 0
+        self._left_out = False
+        """Whether ``restore`` left something out that a right clock may find in order."""
         self._deltas: dict[tuple[int, int], RosterDelta] = {}
         """Deltas that wait for the version they build on, by day and that version."""
         self._whole: dict[int, int] = {}
         """By day, the version of the last roster that came whole, which is how it is remembered."""
 
     async def restore(self) -> None:
-        """Bring back into force what the last process had; what has expired since is dropped."""
-        gone = []
+        """Bring back into force what the last process had; what has expired since is dropped.
+
+        A clock that is not synchronised cannot tell what has expired: then it is only left out, and ``drop_past`` tries again.
+        """
+        unwanted, expired = [], []
         for name, payload in await self._store.snapshots():
             if name.startswith(_ROSTERS) and not self._keeps_phones:
-                gone.append(name)
+                unwanted.append(name)
                 continue
             try:
                 await self._take(name, payload, keep=False)
             except Untrusted as error:
                 log.info("remembered downlink: %s", error)
-                gone.append(name)
-        await self._store.drop_snapshots(gone)
+                expired.append(name)
+        believed = self._clock.quality() is not ClockQuality.UNSYNCHRONISED
+        await self._store.drop_snapshots(unwanted + expired if believed else unwanted)
+        self._left_out = bool(expired) and not believed
 
     async def take(self, topic: str, payload: bytes) -> None:
         """One message below the store's ``down/``; anything that cannot be trusted leaves the old one in force."""
@@ -145,11 +152,18 @@ class Downlinks:
         await self._use_waiting(manifest.day)
 
     async def drop_past(self) -> None:
-        """Put a catalogue out of force that has expired, and forget rosters whose day has been over for two hours."""
+        """Put a catalogue out of force that has expired, and forget rosters whose day has been over for two hours.
+
+        To be called only while the clock can be believed.
+        """
+        if self._left_out:
+            await self.restore()
         if self._pipeline.catalogue is not None and self._clock.now().wall_ms > self._catalogue_not_after_ms:
             self._pipeline.use_catalogue(None)
             log.warning("the catalogue has expired: nothing is offered until central sends a new one")
         oldest = self._pipeline.identity.day_at(self._clock.now().wall_ms - _GRACE_MS)
+        self._deltas = {key: delta for key, delta in self._deltas.items() if key[0] >= oldest}
+        self._whole = {day: version for day, version in self._whole.items() if day >= oldest}
         past = [name for name in await self._store.snapshot_names() if (day := _day_of(name)) is not None and day < oldest]
         if past:
             await self._store.drop_snapshots(past)
@@ -161,8 +175,11 @@ class Downlinks:
             return
         if keep:
             await self._store.keep_snapshot(_delta_name(delta.day, delta.version), delta.version, payload)
-        if len(self._deltas) < _MAX_WAITING_DELTAS:
+        follows = roster is not None and delta.previous == roster.version
+        if follows or len(self._deltas) < _MAX_WAITING_DELTAS:
             self._deltas[delta.day, delta.previous] = delta
+        else:
+            log.warning("a roster delta is left out, because %d others wait; the next manifest has it", len(self._deltas))
         await self._use_waiting(delta.day)
 
     async def _use_waiting(self, day: int) -> None:

@@ -32,6 +32,7 @@ from gateway.errors import ConfigurationError, TryAgain
 log = logging.getLogger(__name__)
 
 _CALL_TIMEOUT_S = 5.0
+_REFUSED = 0x80
 _POLL_S = 0.01
 _SESSION_EXPIRY_S = 7 * 24 * 3600
 _MAX_QUEUED_INCOMING = 10_000
@@ -124,8 +125,11 @@ class Session:
             async with contextlib.AsyncExitStack() as connection:
                 connection.push_async_exit(client)
                 for topic in self._subscriptions:
-                    await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
+                    granted = await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
                     _heed_cancellation()
+                    # aiomqtt hands refusals over as if they were grants. The topic stays unsaid: an app's names its inbox.
+                    if any((code if isinstance(code, int) else code.value) >= _REFUSED for code in granted):
+                        raise aiomqtt.MqttError("a subscription is refused; check the broker's access rules")
                 self._client = client
                 await self._live(client)
         finally:

@@ -176,7 +176,8 @@ async def test_all_but_deltas_is_retained_and_names_no_one(far: Far) -> None:
     far.enrol(2)
     said += far.says()
     assert {publication.topic.rpartition("/")[2] for publication in said if not publication.retain} == {"delta"}
-    payloads = b"".join(base64.b64decode(json.loads(publication.payload)["data_base64"]) for publication in said)
+    full = [publication for publication in said if publication.payload]
+    payloads = b"".join(base64.b64decode(json.loads(publication.payload)["data_base64"]) for publication in full)
     assert b"app-1" not in payloads
     assert to_base64(key(1)).encode() not in payloads
 
@@ -232,13 +233,22 @@ async def test_a_roster_that_shrinks_leaves_no_chunk_behind(far: Far, near: Near
     assert near.names == set()
 
 
+async def test_the_broker_forgets_a_roster_when_its_day_is_over(far: Far) -> None:
+    far.enrol(1)
+    ends_s = ((TODAY + 1) * 24 * 3600 * 1000 + 2 * 3600 * 1000 - NOW_MS) // 1000
+    expiry = {publication.topic: publication.expiry_s for publication in far.says() if publication.payload}
+    assert expiry[TOPICS.roster_manifest(TODAY)] == expiry[TOPICS.roster_chunk(TODAY, 0)] == ends_s
+    assert expiry[TOPICS.catalogue] is None
+
+
 async def test_a_new_day_is_published_and_the_past_one_cleared(far: Far, near: Near) -> None:
     far.enrol(1)
     await near.hears(far.says())
     tomorrow_ms = NOW_MS + 24 * 3600 * 1000
     said = far.says(tomorrow_ms)
     topics = {publication.topic for publication in said if not publication.payload}
-    assert topics == {TOPICS.roster_manifest(TODAY), TOPICS.roster_chunk(TODAY, 0)}
+    left_by_a_life_before = {TOPICS.roster_chunk(TODAY + 2, index) for index in range(1, 5)}
+    assert topics == {TOPICS.roster_manifest(TODAY), TOPICS.roster_chunk(TODAY, 0)} | left_by_a_life_before
     assert {publication.topic for publication in said if publication.payload} == {
         TOPICS.catalogue,
         TOPICS.roster_manifest(TODAY + 2),

@@ -108,8 +108,6 @@ def test_the_epochs_of_a_gateway_are_streams_of_their_own(db: Database) -> None:
     keep(db, 1, epoch="ffffffffffffffff")
     keep(db, 2, epoch="ffffffffffffffff")
     assert (contiguous(db), contiguous(db, epoch="ffffffffffffffff")) == (1, 2)
-    assert set(records.streams_of(db, "demo", "pi-1")) == {EPOCH, "ffffffffffffffff"}
-    assert records.streams_of(db, "demo", "pi-2") == []
 
 
 # ---- visits -------------------------------------------------------------------------------------------------------------------
@@ -270,3 +268,14 @@ def test_promotions_are_replaced_whole(db: Database) -> None:
 def test_versions_only_rise(db: Database) -> None:
     assert [records.next_version(db, "catalogue/demo") for _ in range(3)] == [1, 2, 3]
     assert records.next_version(db, "catalogue/other") == 1
+
+
+def test_after_an_opt_out_nothing_names_the_inbox(db: Database) -> None:
+    proposal = OfferMatchedData.model_validate(EVENTS["offer.matched.v1"]["data"])
+    records.enrol(db, "anna", bytes(32), Consent.OFFERS, ["demo"])
+    records.name_pseudonyms(db, "demo", 1, [(proposal.shopper, "anna")])
+    records.keep_decision(db, "demo", "pi-1", proposal, inbox="anna", visit=1, reason=None, now_ms=NOW_MS)
+    assert records.keep_receipt(db, "r1", "anna", proposal.offer, "shown", NOW_MS)
+    assert records.opt_out(db, "anna")
+    left = [row for table in db.table_names() for row in db[table].rows if "anna" in map(str, row.values())]
+    assert left == []

@@ -697,3 +697,25 @@ async def test_every_event_has_its_ledger_row_with_why(store: Store, path: Path)
     zones = [None, "dairy", "dairy", "dairy", None]
     kinds = ["visit.started", "zone.entered", "zone.dwelled", "zone.exited", "visit.ended"]
     assert rows == [(kind, zone, 4, '{"cap_day": 2}') for kind, zone in zip(kinds, zones, strict=True)]
+
+
+async def test_statistics_that_sqlite_keeps_do_not_make_a_file_corrupt(path: Path) -> None:
+    async with opened(path) as store:
+        await commit(store, arrival())
+        epoch = store.epoch
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ANALYZE")
+    async with opened(path) as store:
+        assert store.epoch == epoch
+    assert list(path.parent.glob("*.corrupt-*")) == []
+
+
+async def test_what_waits_too_long_goes_out_without_the_pseudonym(store: Store) -> None:
+    await commit(store, arrival())
+    before = await store.outbox_rows(1, 100, 100)
+    await store.note_alive(at(1).wall_ms + 7 * 24 * 3600 * 1000, 7)
+    assert await store.outbox_rows(1, 100, 100) == before
+    await store.note_alive(at(1).wall_ms + 7 * 24 * 3600 * 1000 + 1, 7)
+    after = await store.outbox_rows(1, 100, 100)
+    assert [row.seq for row in after] == [row.seq for row in before]
+    assert {(row.type, row.data) for row in after} == {("tombstone.v1", '{"reason":"dropped"}')}

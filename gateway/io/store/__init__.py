@@ -80,11 +80,9 @@ class Store:
 
         def work(db: Database) -> None:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('alive_wall_ms', ?)", [str(wall_ms)])
-            ledger.expire(
-                db,
-                pseudonyms_before_ms=wall_ms - keep_ledger_days * _DAY_MS,
-                rows_before_ms=wall_ms - _KEEP_ROWS_DAYS * _DAY_MS,
-            )
+            pseudonyms_before_ms = wall_ms - keep_ledger_days * _DAY_MS
+            outbox.expire(db, pseudonyms_before_ms)
+            ledger.expire(db, pseudonyms_before_ms=pseudonyms_before_ms, rows_before_ms=wall_ms - _KEEP_ROWS_DAYS * _DAY_MS)
 
         await self._thread.run(work)
 

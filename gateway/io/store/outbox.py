@@ -4,7 +4,7 @@
 
     committed ──▶ published ──▶ PUBACK ──▶ waiting for central ──▶ ack of this epoch ≥ number: deleted
         │             ▲                          │
-        │             └─ 60 s later, new connection or new central ─┘
+        │             └─ overdue, new connection or new central
         └─ erased: a tombstone keeps the number ──▶ sent like any other row
 """
 
@@ -103,6 +103,15 @@ def erase(db: Database, shopper: str) -> int:
         db.execute(
             "UPDATE outbox SET type = 'tombstone.v1', data = ?, shopper = NULL WHERE shopper = ?", [tombstone, shopper]
         ).rowcount
+    )
+
+
+def expire(db: Database, before_ms: int) -> None:
+    """Retention holds for what waits, too: an older event becomes a tombstone, and with it goes the pseudonym."""
+    tombstone = TombstoneData(reason="dropped").model_dump_json()
+    db.execute(
+        "UPDATE outbox SET type = 'tombstone.v1', data = ?, shopper = NULL WHERE shopper IS NOT NULL AND wall_ms < ?",
+        [tombstone, before_ms],
     )
 
 
