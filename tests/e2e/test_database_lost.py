@@ -47,6 +47,8 @@ async def test_what_was_on_its_way_when_the_database_was_lost_still_arrives_once
     """The lost events had reached the broker; the new ones carry the same proposal under another epoch."""
     await answered_not_forgotten(world)
     await lose_database(world)
+    # The grant of before is there already, so it is the new proposal's refusal that tells when the new story has been told.
+    await world.until(lambda: world.gateway_rows("SELECT reason FROM offer") == [("already_granted",)], "bread is refused")
     await world.settle()
     await world.still_heard("anna")
     world.assert_exactly_once(OFFERED)
