@@ -1,5 +1,6 @@
 """What the scripts say and do before anything is installed: the first minute of a stranger."""
 
+import json
 import os
 import re
 import shutil
@@ -46,7 +47,7 @@ Stub = Callable[[str, str], Path]
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
-    shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for name in ["pyproject.toml", *LOCKS]:
         shutil.copy(ROOT / name, folder)
     return folder
@@ -99,7 +100,8 @@ esac"""
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/lock", "scripts/bench", "scripts/fuzz", ".ci/run"]
+    "script",
+    [f"scripts/{name}" for name in ("demo", "test", "check", "contract", "lock", "bench", "fuzz")] + [".ci/run"],
 )
 def test_scripts_can_be_executed(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
@@ -111,7 +113,7 @@ def test_locks_name_no_index(lock: str) -> None:
     assert not re.search(r"://|^\s*--(?!hash=sha256:)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", ["test", "check"])
+@pytest.mark.parametrize("script", ["test", "check", "contract"])
 def test_help_needs_nothing_and_installs_nothing(checkout: Path, environment: dict[str, str], stub: Stub, script: str) -> None:
     stub("cat", f'exec {shutil.which("cat")} "$@"')
     done = run(checkout, environment, script, "--help")
@@ -120,12 +122,46 @@ def test_help_needs_nothing_and_installs_nothing(checkout: Path, environment: di
     assert not (checkout / ".venv").exists()
 
 
-@pytest.mark.parametrize("script", ["test", "check"])
+@pytest.mark.parametrize("script", ["test", "check", "contract"])
 def test_an_unknown_option_is_named(checkout: Path, environment: dict[str, str], script: str) -> None:
     done = run(checkout, environment, script, "--slow")
     assert done.returncode == 2
     assert "--slow" in done.stderr
     assert "--help" in done.stderr
+
+
+def test_the_lock_of_the_parser_names_no_index_and_hashes_every_package() -> None:
+    packages = json.loads((ROOT / "scripts/lib/asyncapi/package-lock.json").read_text())["packages"]
+    wanted = json.loads((ROOT / "scripts/lib/asyncapi/package.json").read_text())["dependencies"]
+    assert packages.pop("")["dependencies"] == wanted
+    for name, package in packages.items():
+        assert "resolved" not in package, name
+        assert package["integrity"].startswith("sha512-"), name
+
+
+def test_without_node_the_packages_to_install_are_named(checkout: Path, environment: dict[str, str]) -> None:
+    done = run(checkout, environment, "contract", "--check")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "nodejs npm" in done.stderr
+
+
+def test_an_old_node_is_named(checkout: Path, environment: dict[str, str], stub: Stub) -> None:
+    stub("node", "echo v16.20.2")
+    stub("npm", "echo must not run; exit 1")
+    done = run(checkout, environment, "contract", "--check")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "node is v16.20.2" in done.stderr
+
+
+def test_a_parser_that_cannot_be_installed_is_explained_and_not_believed(
+    checkout: Path, environment: dict[str, str], stub: Stub
+) -> None:
+    stub("node", "echo v20.0.0")
+    stub("npm", f'{shutil.which("mkdir")} -p "$2/node_modules"; echo EINTEGRITY; exit 1')
+    done = run(checkout, environment, "contract", "--check")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "EINTEGRITY" in done.stderr
+    assert not (checkout / "scripts/lib/asyncapi/node_modules/.gateway-stamp").exists()
 
 
 # ---- finding a Python --------------------------------------------------------------------------------------------------------

@@ -29,8 +29,12 @@ _ENVELOPE_BYTES = 1024
 """More than the attributes of a signed message ever take."""
 
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""Names the public key: the first 8 bytes of the SHA-256 of its 32 bytes, in hexadecimal."""
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Base64Text = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+"""Base64 with the standard alphabet and padding, without line breaks (RFC 4648, section 4)."""
+StoreDay = Annotated[int, Field(ge=0)]
+"""The store's day: floor((t − day_start) / 86400), t in seconds since 1970; day_start as both sides are told."""
 
 
 class SignedMessage(CloudEvent):
@@ -38,17 +42,24 @@ class SignedMessage(CloudEvent):
 
     type: Literal["catalogue.v1", "roster.manifest.v1", "roster.chunk.v1", "roster.delta.v1"]
     data_base64: Base64Text
+    """The document: UTF-8 JSON, any spacing and order of keys."""
     keyid: KeyId
     signature: Base64Text
+    """64 bytes: Ed25519 over the domain tag and the bytes that ``data_base64`` decodes to."""
 
 
 class SignedDocument(Strict):
     """What every signed document holds inside the signed bytes."""
 
     store: StoreId
+    """The only store whose gateways take it."""
     version: SequenceNumber
-    """Never falls; a lower one than what is in force is a rollback."""
+    """Rises with every change and never falls; a lower one than what is in force is refused as a rollback.
+
+    Catalogues of one store share one numbering, manifests, chunks and deltas of one day another.
+    """
     not_after: WallTime
+    """Refused afterwards; a catalogue in force goes out of force then, too."""
 
     def to_bytes(self) -> bytes:
         """The bytes that are signed."""
@@ -56,7 +67,7 @@ class SignedDocument(Strict):
 
 
 class QuietHoursEntry(Strict):
-    """Nothing is pushed from ``start`` until ``end``, in the store's time zone."""
+    """Nothing is pushed from ``start`` until ``end``; an ``end`` not after ``start`` is on the next day."""
 
     start: ClockTime
     end: ClockTime
@@ -71,6 +82,7 @@ class Catalogue(SignedDocument):
 
     type: Literal["catalogue.v1"] = "catalogue.v1"
     promotions: tuple[Promotion, ...]
+    """All of them; no two with one ``promotion_id``."""
     quiet_hours: QuietHoursEntry | None = None
 
     @field_validator("promotions")
@@ -83,29 +95,35 @@ class RosterManifest(SignedDocument):
     """The shoppers of one store and day: how many, and the SHA-256 of each chunk's records; in force when all chunks match."""
 
     type: Literal["roster.manifest.v1"] = "roster.manifest.v1"
-    day: Annotated[int, Field(ge=0)]
+    day: StoreDay
     count: Annotated[int, Field(ge=0, le=MAX_SHOPPERS)]
+    """Shoppers in all chunks together."""
     chunks: tuple[Sha256Hex, ...]
+    """By index, the SHA-256 of the chunk's decoded ``records``, in hexadecimal; none when there is no shopper."""
 
 
 class RosterChunk(SignedDocument):
     """Up to 10,000 records of 25 bytes: rid 8 | DK 16 | consent 1."""
 
     type: Literal["roster.chunk.v1"] = "roster.chunk.v1"
-    day: Annotated[int, Field(ge=0)]
+    day: StoreDay
     index: Annotated[int, Field(ge=0)]
+    """From 0: its place in the manifest's ``chunks`` and the last level of its topic."""
     records: Base64Text
+    """Concatenated records, in base64. Consent: bit 0 offers, bit 1 analytics, the others are ignored."""
 
 
 class RosterDelta(SignedDocument):
     """Check-ins and opt-outs between two manifests: leads from version ``previous`` to ``version`` of the day's roster."""
 
     type: Literal["roster.delta.v1"] = "roster.delta.v1"
-    day: Annotated[int, Field(ge=0)]
+    day: StoreDay
     previous: SequenceNumber
+    """Takes effect when this version is in force; one that comes too early waits for it."""
     upserts: Base64Text = ""
-    """Records as in a chunk."""
+    """Who has come or changed: records as in a chunk."""
     removals: tuple[Pseudonym, ...] = ()
+    """Who has left; everything the gateway holds about them is erased."""
 
 
 def fits_a_message(document: SignedDocument) -> bool:

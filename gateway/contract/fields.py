@@ -37,14 +37,17 @@ def to_rfc3339(wall_ms: int) -> str:
 
 
 def from_rfc3339(text: str) -> int:
-    """Wall milliseconds; ``ValueError`` for anything but RFC 3339 with a zone.
+    """Wall milliseconds; ``ValueError`` for anything but RFC 3339 with a zone, between 1970 and 9999.
 
     >>> from_rfc3339("2026-09-21T16:20:37.123+02:00")
     1790000437123
     """
     if not _RFC3339.fullmatch(text):
         raise ValueError("a time as in 2026-09-21T14:20:37.123Z was expected")
-    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+    wall_ms = (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+    if not 0 <= wall_ms <= _LAST_MS:
+        raise ValueError("a time from 1970 to 9999 was expected")
+    return wall_ms
 
 
 def _parse_time(value: Any) -> Any:
@@ -63,14 +66,18 @@ WallTime = Annotated[
 StoreId = Annotated[str, StringConstraints(pattern=r"^([0-9]{13}|[a-z0-9-]{1,32})$")]
 """GLN-13, or a short name."""
 GatewayId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+"""Names one gateway of a store."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 """Zones, anchors, tags: what a technician types."""
 InboxId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Names the inbox of one app installation; central gives it, and no gateway ever learns it."""
 PromotionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,50}$")]
 """At most 50 characters (Google Merchant promotions feed, promotion_id)."""
 Language = Literal["de", "en"]
 Pseudonym = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""The shopper's name in this store on this day: ``rid`` in hexadecimal."""
 Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""Names one life of a gateway's database: 8 random bytes, new with each new or restored file, in hexadecimal."""
 SequenceNumber = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """What JSON carries exactly (RFC 8259, section 6) and SQLite can store."""
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z-]{1,64}$")]

@@ -33,8 +33,11 @@ class CloudEvent(Strict):
 
     specversion: Literal["1.0"] = "1.0"
     id: Annotated[str, Field(min_length=1, max_length=128)]
+    """Unique within ``source``; a message that is sent again keeps it."""
     source: Annotated[str, Field(min_length=1, max_length=128)]
+    """Who speaks: ``stores/{store}/gateways/{gateway}``, ``central`` or ``app/{inbox}``; topics decide, not this name."""
     time: WallTime
+    """When it happened (numbered events) or was said (everything else)."""
     datacontenttype: Literal["application/json"] = "application/json"
 
     def to_json(self) -> bytes:
@@ -47,10 +50,13 @@ class Uplink(CloudEvent):
 
     epoch: Epoch
     seq: SequenceNumber
+    """The event's number in its epoch, from 1 without a gap."""
     bootid: OpaqueId
+    """The boot of the machine whose clock ``monotonicms`` tells."""
     monotonicms: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
     """Milliseconds on the boot's monotonic clock; a string, because CloudEvents integers have 32 bits."""
     timequality: Literal["synchronised", "holdover", "unsynchronised"]
+    """How far ``time`` can be believed; ``holdover``: was right, may have drifted by less than a token's tolerance."""
     history: Literal[True] | None = None
     """Present when the event waited for the network: it is told late, it did not happen late."""
 
@@ -59,6 +65,7 @@ class VisitStartedData(Strict):
     """A visit has begun."""
 
     visit: OpaqueId
+    """From the first entry to the last exit, with gaps shorter than the visit gap (30 min)."""
     shopper: Pseudonym
 
 
@@ -66,106 +73,130 @@ class ZoneEnteredData(Strict):
     """The shopper is in the zone now."""
 
     visit: OpaqueId
+    """The visit that it belongs to."""
     shopper: Pseudonym
     zone: Name
+    """Where."""
     entry_time: WallTime
+    """Since when."""
     belief: Annotated[float, Field(ge=0, le=1)]
+    """How sure the gateway is of this zone, as a probability."""
 
 
 class ZoneDwelledData(Strict):
     """The shopper has been in the zone for this long."""
 
     visit: OpaqueId
+    """The visit that it belongs to."""
     shopper: Pseudonym
     zone: Name
+    """Where."""
     entry_time: WallTime
+    """As in the ``zone.entered.v1`` before."""
     dwell_s: Annotated[float, Field(ge=0)]
+    """The threshold that was reached, seconds."""
 
 
 class ZoneExitedData(Strict):
     """The shopper has left the zone."""
 
     visit: OpaqueId
+    """The visit that it belongs to."""
     shopper: Pseudonym
     zone: Name
+    """Which zone was left."""
     entry_time: WallTime
+    """As in the ``zone.entered.v1`` before."""
     exit_time: WallTime
     """When the shopper was last believed in the zone."""
     exit_delay: Annotated[float, Field(ge=0)]
     """Seconds from then until it was certain."""
     reason: Literal["moved", "silence", "weak", "restart"]
+    """Believed in another zone, not heard any more, heard too weakly, or gone while the gateway was not running."""
 
 
 class VisitEndedData(Strict):
     """No zone for the length of the visit gap."""
 
     visit: OpaqueId
+    """The visit that has ended."""
     shopper: Pseudonym
     started_time: WallTime
+    """The first entry."""
     ended_time: WallTime
+    """The last exit; the visit gap lies between it and the event."""
     zones: Annotated[int, Field(ge=1)]
+    """How many entries into zones it had."""
 
 
 class OfferMatchedData(Strict):
     """The gateway's proposal."""
 
     offer: OpaqueId
+    """Names the proposal, its decision, the offer in the app and its receipts."""
     promotion_id: PromotionId
+    """The promotion of the catalogue that matched."""
     kind: PromotionKind
+    """As in the catalogue."""
     push: bool
+    """Whether the phone may ring; false for ``info``, which only appears."""
     visit: OpaqueId
+    """The visit that it belongs to; a gateway that lost its database names visits anew."""
     shopper: Pseudonym
     zone: Name
+    """Where the shopper is."""
     matched_time: WallTime
     """When the shopper entered (or had dwelled), which is what latency is counted from."""
     deadline: WallTime
     """Not granted by then: late, never shown."""
     catalogue_version: Annotated[int, Field(ge=0)]
+    """Version of the catalogue that was in force."""
 
 
 class TombstoneData(Strict):
     """Why there is nothing under this number."""
 
     reason: Literal["erased", "dropped"]
+    """Erased with its shopper, or given up: too old to be kept, or damaged on the disk."""
 
 
 class VisitStarted(Uplink):
-    """The first entry of a visit."""
+    """A visit begins with the first entry."""
 
     type: Literal["visit.started.v1"] = "visit.started.v1"
     data: VisitStartedData
 
 
 class ZoneEntered(Uplink):
-    """OMLOX hub names the fields."""
+    """The shopper is in a zone. The zone events name their fields as the OMLOX hub does."""
 
     type: Literal["zone.entered.v1"] = "zone.entered.v1"
     data: ZoneEnteredData
 
 
 class ZoneDwelled(Uplink):
-    """Sent once per threshold."""
+    """The shopper stays in a zone; sent once per threshold."""
 
     type: Literal["zone.dwelled.v1"] = "zone.dwelled.v1"
     data: ZoneDwelledData
 
 
 class ZoneExited(Uplink):
-    """Sent when it is certain."""
+    """The shopper is in a zone no more; sent when it is certain, which is ``exit_delay`` after it happened."""
 
     type: Literal["zone.exited.v1"] = "zone.exited.v1"
     data: ZoneExitedData
 
 
 class VisitEnded(Uplink):
-    """Sent when the visit gap has passed."""
+    """The visit is over; sent when the visit gap has passed."""
 
     type: Literal["visit.ended.v1"] = "visit.ended.v1"
     data: VisitEndedData
 
 
 class OfferMatched(Uplink):
-    """Central answers with a decision before the deadline."""
+    """A promotion fits a shopper: the gateway proposes, central answers with a decision before the deadline."""
 
     type: Literal["offer.matched.v1"] = "offer.matched.v1"
     data: OfferMatchedData
@@ -190,10 +221,15 @@ class GatewayStatusData(Strict):
     """Whether a gateway is there, and where its numbers begin."""
 
     state: Literal["online", "offline"]
+    """``offline`` comes from the broker (the will), or from a gateway that says goodbye."""
     version: str | None = None
+    """Of the gateway's software."""
     epoch: Epoch | None = None
     oldest_seq: SequenceNumber | None = None
-    """The oldest number the gateway still keeps: a central that lost its database counts from here."""
+    """The oldest number that the gateway still keeps, or the next it will give: what is below never comes (again).
+
+    Absent while offline.
+    """
 
 
 class GatewayStatus(CloudEvent):
@@ -207,18 +243,29 @@ class TelemetryData(Strict):
     """Counters since the process began; nothing in it names a device."""
 
     uptime_s: int
+    """For how long the process has run."""
     advertisements: int
+    """Everything that was heard."""
     strangers: int
+    """Dropped: no format of ours, no registered beacon, or a token that is in no roster."""
     rejects: dict[str, int]
+    """What claims a format and breaks it, by ``format.kind``."""
     beacons: int
+    """Advertisements of registered beacons."""
     sightings: int
+    """Tokens of shoppers, heard by a known receiver."""
     shoppers_present: int
+    """Shoppers in any zone now."""
     roster_size: int
+    """Shoppers in the largest roster in force."""
     catalogue_version: int | None = None
+    """In force; absent when there is none."""
     outbox_rows: int
+    """Events that central has not acknowledged."""
     outbox_oldest_s: float | None = None
+    """Age of the oldest of them; absent when there is none."""
     offers: dict[str, int]
-    """By "matched", "granted", "refused" and "late"."""
+    """How many were ``matched``, ``granted``, ``refused`` and ``late``."""
 
 
 class Telemetry(CloudEvent):
@@ -232,6 +279,7 @@ class CentralStateData(Strict):
     """Whether the service is there, and which life of it."""
 
     state: Literal["online", "offline"]
+    """While it is not ``online``, gateways keep their events and send none."""
     instance: OpaqueId
     """New with every start, so that a gateway notices a restart that was quicker than the will."""
 
@@ -248,7 +296,7 @@ class AckData(Strict):
 
     epoch: Epoch
     seq: Annotated[int, Field(ge=0, le=2**53 - 1)]
-    """Every number up to and with this one is stored."""
+    """Every number up to and with this one is stored, none missing; 0 when there is none yet."""
 
 
 class Ack(CloudEvent):
@@ -261,22 +309,32 @@ class Ack(CloudEvent):
 RefusalReason = Literal[
     "late", "already_granted", "push_spent", "unknown_shopper", "unknown_promotion", "no_consent", "out_of_date", "quantity"
 ]
+"""Why not; absent when granted.
+
+``late``: the deadline has passed. ``already_granted``: the shopper has had this promotion as often as ``daily_cap`` allows.
+``push_spent``: the visit has had its push. ``unknown_shopper``: nobody has this pseudonym (any more). ``no_consent``: not to
+offers. ``unknown_promotion``: not one of the store's. ``out_of_date``: changed or ended since. ``quantity``: none is left.
+
+After ``already_granted`` and ``push_spent`` push and cap stay spent at the gateway; any other reason gives them back.
+"""
 
 
 class DecisionData(Strict):
     """Grant or refusal of one proposal."""
 
     offer: OpaqueId
+    """Of the proposal."""
     granted: bool
+    """Whether the app is told."""
     reason: RefusalReason | None = None
-    """Why not; absent when granted."""
 
 
 class Decision(CloudEvent):
-    """Worthless after the deadline of the proposal."""
+    """Central's answer to a proposal; worthless after its deadline."""
 
     type: Literal["offer.decision.v1"] = "offer.decision.v1"
     expirytime: WallTime
+    """The deadline of the proposal."""
     data: DecisionData
 
 
@@ -284,18 +342,29 @@ class AppOfferData(Strict):
     """What the app shows."""
 
     offer: OpaqueId
+    """Of the proposal; the app names it in its receipts."""
     promotion_id: PromotionId
+    """Of the catalogue."""
     kind: PromotionKind
+    """As in the catalogue."""
     push: bool
+    """Whether the phone may ring."""
     store: str
+    """The store whose offer it is."""
     zone: Name
+    """Where the shopper was."""
     title: dict[Language, str]
+    """By language (``long_title``)."""
     text: dict[Language, str]
+    """By language; empty when there is nothing more to say."""
     code: str | None = None
-    """To show or type at the till (generic_redemption_code)."""
+    """To show or type at the till (``generic_redemption_code``)."""
     url: str | None = None
+    """More about it (``promotion_url``)."""
     valid_until: WallTime | None = None
+    """The end of ``promotion_effective_dates``, exclusive; absent when there is none."""
     matched_time: WallTime
+    """As in the proposal: what latency is counted from."""
 
 
 class AppOffer(CloudEvent):
@@ -303,6 +372,7 @@ class AppOffer(CloudEvent):
 
     type: Literal["app.offer.v1"] = "app.offer.v1"
     expirytime: WallTime
+    """The deadline of the proposal: an app that reads it later does not show it."""
     data: AppOfferData
 
 
@@ -310,7 +380,9 @@ class ReceiptData(Strict):
     """What became of an offer in the app."""
 
     offer: OpaqueId
+    """Of the offer in the inbox."""
     state: Literal["shown", "opened", "saved", "dismissed", "redeemed"]
+    """What has happened to it; the first receipt of any state ends central's sending the offer again."""
 
 
 class Receipt(CloudEvent):
@@ -319,6 +391,7 @@ class Receipt(CloudEvent):
     type: Literal["app.receipt.v1"] = "app.receipt.v1"
     data: ReceiptData
     subject: InboxId | None = None
+    """The inbox; the topic's counts."""
 
 
 Message = TypeVar("Message", bound=CloudEvent)

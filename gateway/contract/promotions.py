@@ -15,14 +15,17 @@ from gateway.core.model import PromotionKind
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ClockTime = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
+"""Hours and minutes in the store's time zone."""
 
 
 class Window(Strict):
     """Part of certain weekdays, in the store's time zone; an ``end`` not after ``start`` is on the next day."""
 
     weekdays: tuple[Weekday, ...] = _WEEKDAYS
+    """The days on which it begins; without them every day."""
     start: ClockTime = "00:00"
     end: ClockTime = "24:00"
+    """Exclusive."""
 
     def compiled(self) -> model.TimeWindow:
         """Weekdays as 0 = Monday, times as minutes after midnight."""
@@ -30,31 +33,55 @@ class Window(Strict):
 
 
 class Promotion(Strict):
-    """One rule of the retailer."""
+    """One rule of the retailer.
+
+    A rule that does not fit together is refused, and with it the whole catalogue: zones or tags must be named, a code belongs to
+    ``generic_code`` and a dwell time to ``dwell``, each in both directions, and effective dates must not end before they begin.
+    """
 
     promotion_id: PromotionId
+    """Unique in the catalogue."""
     kind: PromotionKind = "offer"
+    """Spends the visit's one push (offer, coupon, reminder, survey), pushes without it (pickup, service), or is silent (info)."""
     long_title: Annotated[dict[Language, Annotated[str, StringConstraints(min_length=1, max_length=60)]], Field(min_length=1)]
+    """What the app shows first, by language."""
     text: dict[Language, Annotated[str, StringConstraints(max_length=240)]] = {}
+    """What it says below, by language."""
     offer_type: Literal["no_code", "generic_code"] = "no_code"
+    """Whether there is a code to show at the till."""
     generic_redemption_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,20}$")] | None = None
+    """The code; the same for everybody."""
     redemption_channel: tuple[Literal["in_store", "online"], ...] = ("in_store",)
+    """Where it may be redeemed; the gateway does not look at it."""
     promotion_effective_dates: str | None = None
     """Two RFC 3339 times joined by "/": from … until (exclusive)."""
     fine_print: dict[Language, str] = {}
+    """By language; the gateway does not look at it."""
     promotion_url: Annotated[str, StringConstraints(pattern=r"^https://", max_length=2000)] | None = None
+    """More about it."""
 
     zones: tuple[Name, ...] = ()
+    """Zones where it is offered, as the shop file names them; one that the shop does not have is passed over."""
     tags: tuple[Name, ...] = ()
+    """It is offered in every zone with one of these tags, too."""
     trigger: Literal["enter", "dwell"] = "enter"
+    """Offered when the shopper enters the zone, or has been in it for ``dwell_s``."""
     dwell_s: Annotated[int, Field(ge=0, le=3600)] = 0
+    """Seconds; with trigger ``dwell`` only."""
     windows: tuple[Window, ...] = ()
+    """When it is in force, besides its effective dates; none: always."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """The highest gets the push; equal ones are settled by ``promotion_id``."""
     daily_cap: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often one shopper may get it in one store on one day."""
     cool_down_s: Annotated[int, Field(ge=0, le=86_400)] = 0
+    """For how long after it nothing of its group is offered to the shopper, seconds."""
     cool_down_group: Name | Literal[""] = ""
+    """Promotions of one group share the cool-down; empty: a group of its own."""
     deadline_s: Annotated[int, Field(ge=1, le=600)] = 30
+    """A proposal that is not granted within this many seconds of the event is late and never shown."""
     sensitive: bool = False
+    """Offered only where a receiver of the gateway's hears the shopper; an app's own hint is not enough."""
 
     @field_validator("promotion_effective_dates")
     @classmethod

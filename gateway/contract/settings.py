@@ -13,6 +13,8 @@ from gateway.errors import ConfigurationError
 
 _APPLE = 0x004C
 _EDDYSTONE = 0xFEAA
+_STATE_DIR = Path("/var/lib/beacon-gateway")
+_RUNTIME_DIR = Path("/run/beacon-gateway")
 
 PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -133,9 +135,13 @@ class Settings(Strict):
     """Seconds after 00:00 UTC at which the store's day begins."""
     gateway: GatewayId
     time_zone: str = "Europe/Berlin"
-    state_dir: Path = Path("/var/lib/beacon-gateway")
+    state_dir: Path = _STATE_DIR
     shop_file: Path | None = None
     """Absent: shop.json in the state folder."""
+    control_socket: Path | None = None
+    """Absent: control.sock in /run/beacon-gateway, or in the state folder where that is not the usual one."""
+    mode: Literal["live", "listen-only"] = "live"
+    """``listen-only`` measures visits and withholds every promotion."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     privacy: Privacy = Privacy()
     broker: Broker = Broker()
@@ -167,6 +173,16 @@ class Settings(Strict):
         """Where zones and anchors are."""
         return self.shop_file or self.state_dir / "shop.json"
 
+    @property
+    def control_path(self) -> Path:
+        """Where the running daemon answers."""
+        return self.control_socket or (_RUNTIME_DIR if self.state_dir == _STATE_DIR else self.state_dir) / "control.sock"
+
+    @property
+    def database_path(self) -> Path:
+        """Ledger, outbox and remembered downlinks."""
+        return self.state_dir / "gateway.db"
+
 
 class CentralSettings(Strict):
     """Everything `gateway central` is told."""
@@ -193,18 +209,24 @@ class CentralStore(Strict):
 CentralSettings.model_rebuild()
 
 Model = TypeVar("Model", Settings, CentralSettings)
+_MAX_BYTES = 256 * 1024
+"""Settings are some kilobytes; /dev/zero has no end. Nor may a path hold U+0000."""
 
 
 def read_settings(path: Path, model: type[Model]) -> Model:
     """The settings in a TOML file; ``ConfigurationError`` says what is wrong, where, and what to do."""
     try:
         with path.open("rb") as file:
-            document = tomllib.load(file)
+            octets = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(
             f"cannot be read ({error.strerror}).", where=str(path), do="Name the settings file with --config FILE."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    if len(octets) > _MAX_BYTES or b"\0" in octets or b"\\u0000" in octets or b"\\U00000000" in octets:
+        raise ConfigurationError("is no file of settings.", where=str(path), do="Name the settings file with --config FILE.")
+    try:
+        document = tomllib.loads(octets.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"is no TOML ({error}).", where=str(path), do="Correct the line it names.") from error
     try:
         return model.model_validate(document)

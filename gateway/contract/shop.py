@@ -1,8 +1,13 @@
 """The shop file: zones and anchors of one store as one JSON text that a person can read and review."""
 
-from typing import Annotated, Literal, Self
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic.config import JsonDict
+from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.contract import strict_json
 from gateway.contract.fields import Name, Strict, explain
@@ -15,38 +20,55 @@ UuidText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-
 class ZoneEntry(Strict):
     """A named area."""
 
-    title: Annotated[str, StringConstraints(max_length=60)] = ""
-    tags: tuple[Name, ...] = ()
-    neighbours: tuple[Name, ...] | None = None
-    sensitive: bool = False
-    enter_dbm: Annotated[float, Field(ge=-100, le=-20)] = -88.0
-    exit_delay_s: Annotated[int, Field(ge=5, le=1800)] = 120
-    dwell_s: tuple[Annotated[int, Field(ge=5, le=7200)], ...] = (60,)
+    title: Annotated[str, StringConstraints(max_length=60), Field(description="What people read; without it the name.")] = ""
+    tags: Annotated[tuple[Name, ...], Field(description="Promotions may name a tag instead of zones.")] = ()
+    neighbours: Annotated[tuple[Name, ...] | None, Field(description="The zones next to it; null or absent: not known.")] = None
+    sensitive: Annotated[
+        bool, Field(description="Offered only where a receiver hears the shopper; an app's own hint is not enough.")
+    ] = False
+    enter_dbm: Annotated[
+        float, Field(ge=-100, le=-20, description="An anchor of the zone weaker than this speaks for being outside.")
+    ] = -88.0
+    exit_delay_s: Annotated[
+        int,
+        Field(
+            ge=5, le=1800, description="Silence for this long ends the stay; phones fall silent for two minutes without leaving."
+        ),
+    ] = 120
+    dwell_s: Annotated[
+        tuple[Annotated[int, Field(ge=5, le=7200)], ...], Field(description="A stay of each of these lengths is announced.")
+    ] = (60,)
 
 
 class ReceiverEntry(Strict):
-    """An adapter of this Pi (named as in the settings) or another receiver."""
+    """An adapter of this Pi (named as in the settings) or another receiver; without zone and covers it hears the whole shop."""
 
     kind: Literal["receiver"]
-    zone: Name | None = None
-    covers: tuple[Name, ...] = ()
+    zone: Annotated[Name | None, Field(description="Where it stands.")] = None
+    covers: Annotated[tuple[Name, ...], Field(description="Zones from which it hears phones, too.")] = ()
 
 
 class BeaconEntry(Strict):
     """A fixed iBeacon; its minor is the short id that apps send as their hint."""
 
     kind: Literal["beacon"]
-    zone: Name
+    zone: Annotated[Name, Field(description="Where it stands.")]
     uuid: UuidText
     major: Annotated[int, Field(ge=0, le=0xFFFF)]
-    minor: Annotated[int, Field(ge=1, le=0xFFFE)]
+    minor: Annotated[int, Field(ge=1, le=0xFFFE, description="Unique in the shop.")]
+
+
+_NOTHING_ELSE: JsonDict = {"additionalProperties": False}
+"""Pydantic refuses other names, but does not say so in its schema."""
 
 
 class ShopFile(Strict):
-    """The whole shop."""
+    """The whole shop: zones and anchors by name, which are what a zone's neighbours and an anchor's zones must be."""
 
-    zones: dict[Name, ZoneEntry] = {}
-    anchors: dict[Name, Annotated[ReceiverEntry | BeaconEntry, Field(discriminator="kind")]] = {}
+    zones: Annotated[dict[Name, ZoneEntry], Field(json_schema_extra=_NOTHING_ELSE)] = {}
+    anchors: Annotated[
+        dict[Name, Annotated[ReceiverEntry | BeaconEntry, Field(discriminator="kind")]], Field(json_schema_extra=_NOTHING_ELSE)
+    ] = {}
 
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> Self:
@@ -85,6 +107,56 @@ class ShopFile(Strict):
             anchors={name: _anchor(name, anchor) for name, anchor in self.anchors.items()},
         )
 
+    @classmethod
+    def of(cls, shop: model.Shop) -> "ShopFile":
+        """The file that compiles to ``shop``; what is as usual is left out of its text."""
+        return cls(
+            zones={zone.name: _zone_entry(zone) for zone in shop.zones.values()},
+            anchors={anchor.name: _anchor_entry(anchor) for anchor in shop.anchors.values()},
+        )
+
+    def zones_named(self, zones: Iterable[str], tags: Iterable[str]) -> tuple[str, ...]:
+        """The zones that are named directly or have one of the tags, in the shop's order."""
+        names, wanted = set(zones), set(tags)
+        return tuple(name for name, zone in self.zones.items() if name in names or wanted & set(zone.tags))
+
+    def to_text(self) -> str:
+        """JSON for people: one line per zone and anchor where it fits, names in order, what is as usual left out."""
+        return _text(self.model_dump(mode="json", exclude_defaults=True))
+
+
+def _zone_entry(zone: model.Zone) -> ZoneEntry:
+    return ZoneEntry(
+        title="" if zone.title == zone.name else zone.title,
+        tags=tuple(sorted(zone.tags)),
+        neighbours=None if zone.neighbours is None else tuple(sorted(zone.neighbours)),
+        sensitive=zone.sensitive,
+        enter_dbm=zone.enter_dbm,
+        exit_delay_s=zone.exit_delay_ms // 1000,
+        dwell_s=tuple(dwell_ms // 1000 for dwell_ms in zone.dwell_ms),
+    )
+
+
+def _anchor_entry(anchor: model.Anchor) -> ReceiverEntry | BeaconEntry:
+    if anchor.kind == "receiver":
+        return ReceiverEntry(kind="receiver", zone=anchor.zone, covers=tuple(sorted(anchor.covers)))
+    assert anchor.uuid is not None
+    assert anchor.zone is not None
+    assert anchor.major is not None
+    assert anchor.minor is not None
+    uuid = str(UUID(bytes=anchor.uuid))
+    return BeaconEntry(kind="beacon", zone=anchor.zone, uuid=uuid, major=anchor.major, minor=anchor.minor)
+
+
+def _text(shop: dict[str, dict[str, Any]]) -> str:
+    sections = []
+    for section in ("zones", "anchors"):
+        entries = sorted(shop.get(section, {}).items())
+        lines = [f"    {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in entries]
+        body = "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"
+        sections.append(f"  {json.dumps(section)}: {body}")
+    return "{\n" + ",\n".join(sections) + "\n}\n"
+
 
 def _anchor(name: str, entry: ReceiverEntry | BeaconEntry) -> model.Anchor:
     if isinstance(entry, ReceiverEntry):
@@ -101,3 +173,18 @@ def read_shop(text: bytes, where: str) -> ShopFile:
         raise ConfigurationError(explain(error), where=where, do="Correct the shop file.") from error
     except Untrusted as error:
         raise ConfigurationError(error.what, where=where, do="Correct the shop file.") from error
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """A title that only repeats the key in capitals helps nobody."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        """Never."""
+        return False
+
+
+def shop_schema() -> str:
+    """The JSON schema of a shop file (draft 2020-12), as docs/shop.schema.json has it."""
+    schema = ShopFile.model_json_schema(schema_generator=_WithoutTitles)
+    document = {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,249 @@
+"""One message of every kind for the published document: one visit of one shopper, the same bytes on every run.
+
+The shopper's key and the day are those of the shopper token's first test vector, so that a reader can compute the roster record
+from them; the signing key is published, so that a reader can check the signatures.
+"""
+
+from typing import NamedTuple, Protocol
+
+from gateway.contract import messages
+from gateway.contract.downlinks import (
+    Catalogue,
+    RosterChunk,
+    RosterDelta,
+    RosterManifest,
+    SignedMessage,
+    pack_records,
+    split_roster,
+    to_base64,
+)
+from gateway.contract.fields import from_rfc3339
+from gateway.contract.messages import CloudEvent, UplinkEvent
+from gateway.contract.promotions import Promotion, Window
+from gateway.contract.topics import StoreTopics
+from gateway.core.model import Consent, RosterEntry
+from gateway.core.token import derive_day_key, derive_pseudonym
+
+PRIVATE_KEY = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+PUBLIC_KEY = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+"""A key pair that everybody knows, never to be trusted. Source: RFC 8032, section 7.1, test 1."""
+
+STORE, GATEWAY, INBOX = "demo", "pi-1", "anna"
+STORE_NUMBER, DAY = 4711, 20717
+KU, OTHER_KU = bytes(range(32)), bytes(range(32, 64))
+"""Keys of two apps."""
+
+_AT = from_rfc3339("2026-09-21T14:20:37.000Z")
+_DAY_OVER = from_rfc3339("2026-09-22T02:00:00.000Z")
+_EPOCH, _BOOT, _INSTANCE = "00112233aabbccdd", "0d3c6a52-6c5e-4f6e-9f55-0f3f6a1f3f10", "c0ffee0123456789"
+_VISIT, _OFFER, _OTHER_OFFER = "5c1a7f0022334455", "f0e1d2c3b4a59687", "0f1e2d3c4b5a6978"
+_CENTRAL = "central"
+_SECOND_MS = 1000
+_DEADLINE = _AT + 30 * _SECOND_MS
+
+Document = Catalogue | RosterManifest | RosterChunk | RosterDelta
+
+
+class Seal(Protocol):
+    """Signs a document (io/signing.py)."""
+
+    def __call__(self, document: Document, *, source: str, time_ms: int) -> SignedMessage:
+        """The signed envelope."""
+
+
+class Example(NamedTuple):
+    """A message and what it shows."""
+
+    summary: str
+    message: CloudEvent
+
+
+def shopper(ku: bytes = KU) -> str:
+    """The pseudonym of an app on the day of the examples."""
+    return derive_pseudonym(ku, STORE_NUMBER, DAY).hex()
+
+
+def documents() -> list[Document]:
+    """What the signed messages hold: a catalogue, and the roster of the day with somebody who checks in later."""
+    first, second = (
+        RosterEntry(
+            derive_pseudonym(ku, STORE_NUMBER, DAY), derive_day_key(ku, STORE_NUMBER, DAY), Consent.OFFERS | Consent.ANALYTICS
+        )
+        for ku in (KU, OTHER_KU)
+    )
+    manifest, chunks = split_roster([first], store=STORE, day=DAY, version=1, not_after=_DAY_OVER)
+    delta = RosterDelta(
+        store=STORE, version=2, not_after=_DAY_OVER, day=DAY, previous=1, upserts=to_base64(pack_records([second]))
+    )
+    return [_catalogue(), manifest, *chunks, delta]
+
+
+def examples(seal: Seal) -> list[Example]:
+    """Every message of the contract at least once; ``seal`` signs with ``PRIVATE_KEY``."""
+    return [
+        *(Example(summary, event) for summary, event in _events()),
+        *_statuses(),
+        Example("How much was heard in the last hour", _telemetry()),
+        Example("Central is there", _central_state("online")),
+        Example("Central's will", _central_state("offline")),
+        *(Example("Signed with the example key", seal(document, source=_CENTRAL, time_ms=_AT)) for document in documents()),
+        *_answers(),
+        *_app_messages(),
+    ]
+
+
+# ---- the gateway --------------------------------------------------------------------------------------------------------------
+
+
+def _events() -> list[tuple[str, UplinkEvent]]:
+    who = {"visit": _VISIT, "shopper": shopper()}
+    where = {**who, "zone": "dairy", "entry_time": _AT}
+    left, ended = _AT + 95 * _SECOND_MS, _AT + 1895 * _SECOND_MS
+    offer = {
+        **who,
+        "offer": _OFFER,
+        "promotion_id": "yoghurt-3",
+        "kind": "offer",
+        "push": True,
+        "zone": "dairy",
+        "matched_time": _AT,
+        "deadline": _DEADLINE,
+        "catalogue_version": 4,
+    }
+    told: list[tuple[str, str, int, dict[str, object]]] = [
+        ("A shopper has come in", "visit.started.v1", _AT, dict(who)),
+        ("She is in the dairy", "zone.entered.v1", _AT, {**where, "belief": 0.93}),
+        ("A promotion of the dairy fits", "offer.matched.v1", _AT, dict(offer)),
+        ("She stays for a minute", "zone.dwelled.v1", _AT + 60 * _SECOND_MS, {**where, "dwell_s": 60.0}),
+        ("What was here has been erased", "tombstone.v1", _AT + 70 * _SECOND_MS, {"reason": "erased"}),
+        (
+            "She has gone, and it is certain after two minutes of silence",
+            "zone.exited.v1",
+            left + 120 * _SECOND_MS,
+            {**where, "exit_time": left, "exit_delay": 120.0, "reason": "silence"},
+        ),
+        (
+            "Half an hour later the visit is over",
+            "visit.ended.v1",
+            ended,
+            {**who, "started_time": _AT, "ended_time": left, "zones": 1},
+        ),
+    ]
+    return [(summary, _event(seq, kind, time, data)) for seq, (summary, kind, time, data) in enumerate(told, 1)]
+
+
+def _event(seq: int, kind: str, time: int, data: dict[str, object]) -> UplinkEvent:
+    return messages.EVENT.validate_python(
+        {
+            "id": f"{_EPOCH}-{seq}",
+            "source": StoreTopics(STORE, GATEWAY).source,
+            "type": kind,
+            "time": time,
+            "epoch": _EPOCH,
+            "seq": seq,
+            "bootid": _BOOT,
+            "monotonicms": str(time - _AT + 123_456),
+            "timequality": "synchronised",
+            "data": data,
+        }
+    )
+
+
+def _statuses() -> list[Example]:
+    source = StoreTopics(STORE, GATEWAY).source
+    birth = messages.GatewayStatusData(state="online", version="0.1.0", epoch=_EPOCH, oldest_seq=1)
+    will = messages.GatewayStatusData(state="offline", version="0.1.0", epoch=_EPOCH)
+    return [
+        Example("A gateway's birth", messages.GatewayStatus(id="7d1f0a3b5c6e8f90", source=source, time=_AT, data=birth)),
+        Example("Its will", messages.GatewayStatus(id="1b2c3d4e5f607182", source=source, time=_AT, data=will)),
+    ]
+
+
+def _telemetry() -> messages.Telemetry:
+    data = messages.TelemetryData(
+        uptime_s=3600,
+        advertisements=812_345,
+        strangers=790_120,
+        rejects={"ibeacon.length": 3},
+        beacons=20_999,
+        sightings=1223,
+        shoppers_present=2,
+        roster_size=1,
+        catalogue_version=4,
+        outbox_rows=1,
+        outbox_oldest_s=0.2,
+        offers={"matched": 1, "granted": 1},
+    )
+    return messages.Telemetry(id="9a8b7c6d5e4f3a2b", source=StoreTopics(STORE, GATEWAY).source, time=_AT, data=data)
+
+
+# ---- central ------------------------------------------------------------------------------------------------------------------
+
+
+def _central_state(state: str) -> messages.CentralState:
+    data = messages.CentralStateData.model_validate({"state": state, "instance": _INSTANCE})
+    return messages.CentralState(id=f"{_INSTANCE}-{state}", source=_CENTRAL, time=_AT, data=data)
+
+
+def _catalogue() -> Catalogue:
+    yoghurt = Promotion(
+        promotion_id="yoghurt-3",
+        long_title={"de": "Montags: 3 Joghurts zum Preis von 2", "en": "Mondays: 3 yoghurts for the price of 2"},
+        offer_type="generic_code",
+        generic_redemption_code="YOG3",
+        promotion_effective_dates="2026-09-01T00:00:00+02:00/2026-10-01T00:00:00+02:00",
+        promotion_url="https://shop.example/yoghurt",
+        zones=("dairy",),
+        windows=(Window(weekdays=("mon",), start="08:00", end="20:00"),),
+        priority=10,
+    )
+    return Catalogue(store=STORE, version=4, not_after=_AT + 7 * 86_400 * _SECOND_MS, promotions=(yoghurt,))
+
+
+def _answers() -> list[Example]:
+    at = _AT + 40
+    ack = messages.Ack(id=f"{_EPOCH}-3", source=_CENTRAL, time=at, data=messages.AckData(epoch=_EPOCH, seq=3))
+    grant = messages.DecisionData(offer=_OFFER, granted=True)
+    refusal = messages.DecisionData(offer=_OTHER_OFFER, granted=False, reason="push_spent")
+    return [
+        Example("The events 1 to 3 are stored", ack),
+        *(
+            Example(
+                "A grant" if data.granted else "A refusal of another proposal",
+                messages.Decision(id=f"{data.offer}-decision", source=_CENTRAL, time=at, expirytime=_DEADLINE, data=data),
+            )
+            for data in (grant, refusal)
+        ),
+    ]
+
+
+# ---- the app ------------------------------------------------------------------------------------------------------------------
+
+
+def _app_messages() -> list[Example]:
+    (promotion,) = _catalogue().promotions
+    offer = messages.AppOfferData(
+        offer=_OFFER,
+        promotion_id=promotion.promotion_id,
+        kind=promotion.kind,
+        push=True,
+        store=STORE,
+        zone="dairy",
+        title=promotion.long_title,
+        text=promotion.text,
+        code=promotion.generic_redemption_code,
+        url=promotion.promotion_url,
+        valid_until=promotion.compiled().effective_until_ms,
+        matched_time=_AT,
+    )
+    receipt = messages.ReceiptData(offer=_OFFER, state="shown")
+    return [
+        Example(
+            "The granted offer, in the inbox of the shopper's app",
+            messages.AppOffer(id=_OFFER, source=_CENTRAL, time=_AT + 40, expirytime=_DEADLINE, data=offer),
+        ),
+        Example(
+            "The app has shown it",
+            messages.Receipt(id=f"{_OFFER}-shown", source=f"app/{INBOX}", time=_AT + 400, data=receipt, subject=INBOX),
+        ),
+    ]

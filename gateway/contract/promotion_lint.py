@@ -1,0 +1,259 @@
+"""What is wrong with promotions before anybody waits for them in vain: pure, with the time and the shop as arguments.
+
+An error means that a promotion cannot be published or can never reach a shopper; a warning, that it can, but hardly as meant.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.contract.downlinks import Catalogue, fits_a_message
+from gateway.contract.fields import PromotionId, Strict, explain, to_rfc3339
+from gateway.contract.promotions import Promotion
+from gateway.contract.shop import ShopFile
+from gateway.core import model
+from gateway.core.sanitiser import printable
+from gateway.core.spelling import listed, no_such
+from gateway.core.timetable import is_in_force, next_turn
+
+LANGUAGES = ("de", "en")
+SHORT_DEADLINE_S = 5
+"""Central answers within a second, but a phone with a weak network takes longer, and what comes later is dropped."""
+
+Code = Literal[
+    "invalid",
+    "too_large",
+    "expired",
+    "never_in_force",
+    "unreachable",
+    "unknown_zone",
+    "unknown_tag",
+    "no_anchor",
+    "missing_language",
+    "shadowed",
+    "duplicate_text",
+    "short_deadline",
+    "missing_code",
+]
+_PROMOTION_ID: TypeAdapter[str] = TypeAdapter(PromotionId)
+
+
+class Finding(Strict):
+    """One thing that somebody should look at."""
+
+    severity: Literal["error", "warning"]
+    code: Code
+    promotion_id: str | None
+    """``None``: the promotion has none that could be read; ``what`` says where it stands."""
+    what: str
+
+
+class LintReport(Strict):
+    """What ``offer lint`` found."""
+
+    promotions: int
+    """How many were looked at."""
+    errors: int
+    warnings: int
+    shop_known: bool
+    """Whether zones, tags and anchors could be compared with a shop."""
+    findings: tuple[Finding, ...]
+    """In the order of the file."""
+
+
+def lint(document: Mapping[str, Any], *, shop: ShopFile | None, now_ms: int, time_zone: tzinfo) -> LintReport:
+    """What is wrong with a promotions file as it was parsed: each promotion by itself, and one beside the other.
+
+    Without a ``shop`` nothing is said of zones, tags, anchors and shadows.
+    """
+    promotions, findings = _read(document)
+    order = {_name_of(entry): index for index, entry in reversed([*enumerate(_entries(document))])}
+    rules = {promotion.promotion_id: promotion.compiled() for promotion in promotions}
+    for promotion in promotions:
+        findings += _alone(promotion, rules[promotion.promotion_id], now_ms, time_zone)
+        if shop is not None:
+            findings += _in_the_shop(promotion, shop)
+    findings += _duplicates(promotions)
+    if not fits_a_message(Catalogue(store="s" * 32, version=1, not_after=0, promotions=tuple(promotions))):
+        findings.append(_error("too_large", None, f"{len(promotions)} promotions are more than one signed catalogue can carry."))
+    if shop is not None:
+        findings += _shadows(promotions, rules, shop, now_ms)
+    findings.sort(key=lambda finding: -1 if finding.promotion_id is None else order[finding.promotion_id])
+    errors = sum(finding.severity == "error" for finding in findings)
+    return LintReport(
+        promotions=len(_entries(document)),
+        errors=errors,
+        warnings=len(findings) - errors,
+        shop_known=shop is not None,
+        findings=tuple(findings),
+    )
+
+
+def _error(code: Code, promotion_id: str | None, what: str) -> Finding:
+    return Finding(severity="error", code=code, promotion_id=promotion_id, what=what)
+
+
+def _warning(code: Code, promotion_id: str, what: str) -> Finding:
+    return Finding(severity="warning", code=code, promotion_id=promotion_id, what=what)
+
+
+# ---- the file -----------------------------------------------------------------------------------------------------------------
+
+
+def _entries(document: Mapping[str, Any]) -> list[Any]:
+    entries = document.get("promotions")
+    return entries if isinstance(entries, list) else []
+
+
+def _read(document: Mapping[str, Any]) -> tuple[list[Promotion], list[Finding]]:
+    """The promotions that are in order, and what is wrong with the others."""
+    findings = [
+        _error("invalid", None, f"{printable(key, 60)} is no key of a promotions file; it has promotions.")
+        for key in document
+        if key != "promotions"
+    ]
+    if not isinstance(document.get("promotions"), list):
+        findings.append(_error("invalid", None, "promotions: a list was expected."))
+    promotions: dict[str, Promotion] = {}
+    for index, entry in enumerate(_entries(document)):
+        try:
+            promotion = Promotion.model_validate(entry)
+        except ValidationError as error:
+            name = _name_of(entry)
+            place = "" if name else f"promotions.{index}: "
+            findings.append(_error("invalid", name, place + printable(explain(error), limit=600)))
+            continue
+        if promotion.promotion_id in promotions:
+            findings.append(_error("invalid", promotion.promotion_id, "this promotion_id occurs twice."))
+        promotions[promotion.promotion_id] = promotion
+    return list(promotions.values()), findings
+
+
+def _name_of(entry: object) -> str | None:
+    name = entry.get("promotion_id") if isinstance(entry, dict) else None
+    try:
+        return _PROMOTION_ID.validate_python(name)
+    except ValidationError:
+        return None
+
+
+# ---- each by itself -----------------------------------------------------------------------------------------------------------
+
+
+def _alone(promotion: Promotion, rule: model.Promotion, now_ms: int, time_zone: tzinfo) -> Iterable[Finding]:
+    name = promotion.promotion_id
+    if rule.effective_until_ms is not None and rule.effective_until_ms <= now_ms:
+        yield _error("expired", name, f"its effective dates are over since {to_rfc3339(rule.effective_until_ms)}.")
+    elif not is_in_force(rule, now_ms, time_zone) and next_turn(rule, now_ms, time_zone) is None:
+        within = " within its effective dates" if promotion.promotion_effective_dates else ""
+        yield _error("never_in_force", name, f"none of its windows ever opens{within}.")
+    for field in ("long_title", "text", "fine_print"):
+        given = getattr(promotion, field)
+        missing = [language for language in LANGUAGES if given and not given.get(language, "").strip()]
+        if missing:
+            yield _warning("missing_language", name, f"{field} is missing in: {', '.join(missing)}.")
+    if promotion.deadline_s < SHORT_DEADLINE_S and promotion.kind != "info":
+        yield _warning(
+            "short_deadline",
+            name,
+            f"deadline_s is {promotion.deadline_s}: what reaches the app later is dropped; use {SHORT_DEADLINE_S} or more.",
+        )
+    if promotion.kind == "coupon" and promotion.generic_redemption_code is None:
+        yield _warning("missing_code", name, "a coupon without generic_redemption_code: the till cannot take it.")
+
+
+# ---- in the shop --------------------------------------------------------------------------------------------------------------
+
+
+def _in_the_shop(promotion: Promotion, shop: ShopFile) -> Iterable[Finding]:
+    name = promotion.promotion_id
+    tags = {tag for zone in shop.zones.values() for tag in zone.tags}
+    named_and_known: tuple[tuple[str, Code, tuple[str, ...], Set[str]], ...] = (
+        ("zone", "unknown_zone", promotion.zones, shop.zones.keys()),
+        ("tag", "unknown_tag", promotion.tags, tags),
+    )
+    for kind, code, given, known in named_and_known:
+        unknown = [each for each in dict.fromkeys(given) if each not in known]
+        if unknown:
+            more = f" Unknown, too: {listed(unknown[1:])}." if unknown[1:] else ""
+            yield _warning(code, name, f"{no_such(kind, unknown[0], known)}{more}")
+    named = shop.zones_named(promotion.zones, promotion.tags)
+    located = {anchor.zone for anchor in shop.anchors.values()}
+    empty = [zone for zone in named if zone not in located]
+    if not named:
+        yield _error("unreachable", name, "the shop has none of its zones and tags, so nobody can get it.")
+    elif len(empty) == len(named):
+        yield _error("unreachable", name, f"no anchor stands in any of its zones, so nobody is located there: {listed(empty)}.")
+    elif empty:
+        yield _warning("no_anchor", name, f"no anchor stands in these zones, so nobody is located there: {listed(empty)}.")
+
+
+# ---- beside the others --------------------------------------------------------------------------------------------------------
+
+
+def _duplicates(promotions: Sequence[Promotion]) -> Iterable[Finding]:
+    first: dict[tuple[Any, ...], str] = {}
+    for promotion in promotions:
+        shown = tuple(sorted((kind, language, text.strip().casefold()) for kind, language, text in _shown(promotion)))
+        other = first.setdefault(shown, promotion.promotion_id)
+        if other != promotion.promotion_id:
+            yield _warning("duplicate_text", promotion.promotion_id, f"shoppers read the same as in {other}.")
+
+
+def _shown(promotion: Promotion) -> Iterable[tuple[str, str, str]]:
+    for field in ("long_title", "text"):
+        for language, text in getattr(promotion, field).items():
+            yield field, language, text
+
+
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    """A promotion in a zone that wants the visit's push; the least comes first."""
+
+    moment_ms: int
+    """After the entry."""
+    rank: tuple[int, str]
+    """As the gateway settles it: priority, then promotion_id."""
+    promotion: Promotion
+
+    @property
+    def order(self) -> tuple[int, tuple[int, str]]:
+        return self.moment_ms, self.rank
+
+
+def _shadows(
+    promotions: Sequence[Promotion], rules: Mapping[str, model.Promotion], shop: ShopFile, now_ms: int
+) -> Iterable[Finding]:
+    """Who never gets the push of a shopper's first visit, because one that is always in force gets it earlier."""
+    contenders: dict[str, list[_Contender]] = defaultdict(list)
+    for promotion in promotions:
+        until_ms = rules[promotion.promotion_id].effective_until_ms
+        if promotion.kind in model.PUSH_KINDS and (until_ms is None or until_ms > now_ms):
+            contender = _Contender(promotion.dwell_s * 1000, (-promotion.priority, promotion.promotion_id), promotion)
+            for zone in shop.zones_named(promotion.zones, promotion.tags):
+                contenders[zone].append(contender)
+    shadowed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for zone, all_here in contenders.items():
+        always = sorted((c for c in all_here if _is_always(rules[c.promotion.promotion_id], now_ms)), key=lambda c: c.order)
+        # A sensitive one is passed over where no receiver heard the shopper, so it shadows only its like.
+        open_to_all = always if shop.zones[zone].sensitive else [c for c in always if not c.promotion.sensitive]
+        for contender in all_here:
+            rivals = always if contender.promotion.sensitive else open_to_all
+            if rivals and rivals[0].order < contender.order:
+                shadowed[contender.promotion.promotion_id, rivals[0].promotion.promotion_id].append(zone)
+    for (name, winner), zones in shadowed.items():
+        yield _warning(
+            "shadowed",
+            name,
+            f"never wins in {listed(sorted(zones))} while {winner} is in force: that one always is, and takes the visit's push "
+            f"first until its daily_cap is used up.",
+        )
+
+
+def _is_always(rule: model.Promotion, now_ms: int) -> bool:
+    begun = rule.effective_from_ms is None or rule.effective_from_ms <= now_ms
+    return begun and rule.effective_until_ms is None and not rule.windows
