@@ -31,6 +31,12 @@ class ConfigurationError(GatewayError):
     exit_code = 78
 
 
+class WrongCommand(GatewayError):
+    """The command line asks for what is not there, or for more than it says: another one is needed, as after a misspelt option."""
+
+    exit_code = 2
+
+
 class RadioGivenUp(GatewayError):
     """No adapter could be made to hear (EX_UNAVAILABLE)."""
 

@@ -5,7 +5,6 @@ of its own; the service notices by ``PRAGMA data_version``.
 """
 
 import json
-import secrets
 from dataclasses import dataclass
 
 from sqlite_utils import Database
@@ -48,6 +47,11 @@ _FIRST = (
 def _first(db: Database) -> None:
     for statement in _FIRST:
         db.execute(statement)
+
+
+@CENTRAL(name="0002_test_shoppers")
+def _test_shoppers(db: Database) -> None:
+    db.execute("ALTER TABLE shopper ADD COLUMN is_test INTEGER NOT NULL DEFAULT 0")
 
 
 # ---- events -------------------------------------------------------------------------------------------------------------------
@@ -199,17 +203,41 @@ def keep_receipt(db: Database, receipt_id: str, inbox: str, offer: str, state: s
     return bool(added.rowcount)
 
 
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one proposal here."""
+
+    reason: str | None
+    """Why it was refused; ``None``: granted."""
+    deadline_ms: int
+    waits: bool
+    """Whether it is still sent to the app, because no receipt has come."""
+    receipts: tuple[tuple[str, int], ...]
+    """(state, wall milliseconds) in the order of time."""
+
+
+def fate_of(db: Database, store: str, offer: str) -> Fate | None:
+    """What became of an offer of this store; ``None`` when it is not known. Nothing is changed."""
+    row = db.execute("SELECT reason, deadline_ms FROM offer WHERE offer = ? AND store = ?", [offer, store]).fetchone()
+    if row is None:
+        return None
+    waits = db.execute("SELECT 1 FROM app_outbox WHERE offer = ?", [offer]).fetchone() is not None
+    receipts = db.execute("SELECT state, time_ms FROM receipt WHERE offer = ? ORDER BY time_ms", [offer]).fetchall()
+    return Fate(row[0], row[1], waits, tuple((str(state), int(time_ms)) for state, time_ms in receipts))
+
+
 # ---- shoppers and promotions --------------------------------------------------------------------------------------------------
 
 
-def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[str]) -> None:
-    """An app whose owner consented: its inbox, key and the stores whose region it met.
+def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[str], *, is_test: bool = False) -> None:
+    """An app whose owner consented: its inbox, key and the stores whose region it met; a test shopper's knows no caps.
 
     ``ConfigurationError`` when a store would have more shoppers than a roster can hold.
     """
     db.execute(
-        "INSERT INTO shopper VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET ku = excluded.ku, consent = excluded.consent",
-        [inbox, ku, int(consent)],
+        "INSERT INTO shopper VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET ku = excluded.ku, consent = excluded.consent, is_test = excluded.is_test",
+        [inbox, ku, int(consent), int(is_test)],
     )
     for store in stores:
         db.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", [inbox, store])
@@ -259,12 +287,12 @@ def forget_pseudonyms(db: Database, store: str, before_day: int) -> None:
     db.execute("DELETE FROM pseudonym WHERE store = ? AND day < ?", [store, before_day])
 
 
-def inbox_of(db: Database, store: str, rid: str) -> tuple[str, Consent] | None:
-    """The app behind a pseudonym."""
+def inbox_of(db: Database, store: str, rid: str) -> tuple[str, Consent, bool] | None:
+    """The app behind a pseudonym: inbox, consent, and whether it is a technician's test shopper."""
     row = db.execute(
-        "SELECT inbox, consent FROM pseudonym JOIN shopper USING (inbox) WHERE store = ? AND rid = ?", [store, rid]
+        "SELECT inbox, consent, is_test FROM pseudonym JOIN shopper USING (inbox) WHERE store = ? AND rid = ?", [store, rid]
     ).fetchone()
-    return None if row is None else (row[0], Consent(row[1]))
+    return None if row is None else (row[0], Consent(row[1]), bool(row[2]))
 
 
 def replace_promotions(db: Database, store: str, promotions: tuple[Promotion, ...]) -> None:
@@ -286,8 +314,3 @@ def next_version(db: Database, name: str) -> int:
     """One more than ever before."""
     db.execute("INSERT INTO version VALUES (?, 1) ON CONFLICT DO UPDATE SET version = version + 1", [name])
     return int(db.execute("SELECT version FROM version WHERE name = ?", [name]).fetchone()[0])
-
-
-def new_key() -> bytes:
-    """A KU as an app makes it."""
-    return secrets.token_bytes(32)

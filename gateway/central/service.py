@@ -179,7 +179,7 @@ class Central:
         if before is not None:
             return before
         owner = records.inbox_of(db, store, proposal.shopper)
-        inbox, consent = (None, Consent.NONE) if owner is None else owner
+        inbox, consent, is_test = (None, Consent.NONE, False) if owner is None else owner
         promotion = self._promotions_of(db, store).get(proposal.promotion_id)
         facts = Facts(
             now_ms=now_ms,
@@ -189,6 +189,7 @@ class Central:
             granted_today=records.granted_today(db, store, proposal.shopper, proposal.promotion_id),
             pushes_this_visit=records.pushes_in_visit(db, store, proposal.shopper, visit),
             pushes_per_visit=self._settings.stores[store].pushes_per_visit,
+            is_test=is_test,
         )
         reason = refusal(proposal, facts)
         decided = records.keep_decision(db, store, gateway, proposal, inbox=inbox, visit=visit, reason=reason, now_ms=now_ms)

@@ -1,13 +1,18 @@
 """The command tree. Commands import what they need when they run, so that --help is quick."""
 
-import asyncio
-import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gateway import __version__
+from gateway.cli import beacon, offer, receiver, shop, zone
+from gateway.cli.options import CENTRAL_CONFIG as _CENTRAL_CONFIG
+from gateway.cli.options import CONFIG as _CONFIG
+from gateway.cli.options import CentralConfig, GatewayConfig
+
+if TYPE_CHECKING:
+    import asyncio
 
 app = typer.Typer(
     name="gateway",
@@ -19,17 +24,22 @@ app = typer.Typer(
 central_app = typer.Typer(
     help="The reference central offer service: stores events, grants offers, signs catalogue and rosters.", no_args_is_help=False
 )
-shop_app = typer.Typer(help="The shop file: zones and anchors.", no_args_is_help=True)
+technician_app = typer.Typer(
+    help="The technician's own phone, on the real path but outside of caps and counts.", no_args_is_help=True
+)
 app.add_typer(central_app, name="central")
-app.add_typer(shop_app, name="shop")
+app.add_typer(technician_app, name="test-shopper")
+firmware_app = typer.Typer(help="What is flashed into the shop's own beacons.", no_args_is_help=True)
+app.add_typer(shop.app, name="shop")
+app.add_typer(zone.app, name="zone")
+app.add_typer(beacon.app, name="beacon")
+app.add_typer(receiver.app, name="receiver")
+app.add_typer(offer.app, name="offer")
+app.add_typer(firmware_app, name="firmware")
 
-_CONFIG = Path("/etc/beacon-gateway/gateway.toml")
-_CENTRAL_CONFIG = Path("/etc/beacon-gateway/central.toml")
-
-CentralConfig = Annotated[Path, typer.Option("--config", help="Settings of the central service (TOML).")]
 RecordFile = Annotated[Path | None, typer.Option("--record", help="Record what is ours: beacons and shoppers of the roster.")]
 RecordEverything = Annotated[bool, typer.Option("--everything", help="Record strangers' devices too: only with good reason.")]
-GatewayConfig = Annotated[Path, typer.Option("--config", help="Settings of the gateway (TOML).")]
+JsonOutput = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
 def _version(value: bool) -> None:
@@ -86,6 +96,113 @@ def demo(
     if everything and record is None:
         raise typer.BadParameter("needs --record FILE", param_hint="--everything")
     run_demo(Options(duration, speed, shoppers, seed, json, keep, amqtt, record, everything))
+
+
+@app.command()
+def status(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
+    """Show the gateway on one screen, and the one thing to do next; exits with 69 when it is not running.
+
+    Example: gateway status
+    """
+    from gateway.cli.status import show_status
+
+    raise typer.Exit(show_status(config, as_json=json))
+
+
+@app.command()
+def doctor(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
+    """Look at everything the gateway stands on, and say how to mend what is wrong; exits with 75 when something is.
+
+    Example: sudo gateway doctor
+    """
+    from gateway.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(config, as_json=json))
+
+
+@app.command()
+def why(
+    count: Annotated[int | None, typer.Argument(metavar="N", min=1, max=100, help="With --last: the last N.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="The newest decision, or the N newest.")] = False,
+    offer: Annotated[str | None, typer.Option(help="The decision that this offer came from.")] = None,
+    decision: Annotated[str | None, typer.Option(help="One decision by its id, such as 3f9c1a2b-d142.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Only decisions in this zone.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="All of the last 90s, 10m, 2h or 1d; at most 20 unless --last says N.")
+    ] = None,
+    every_event: Annotated[
+        bool, typer.Option("--every-event", help="Also exits, other dwells, beginnings and ends of visits.")
+    ] = False,
+    config: GatewayConfig = _CONFIG,
+    central_config: Annotated[
+        Path | None, typer.Option(help="Central's settings, where it runs on this machine, for what the app has said.")
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Explain why an offer was made or withheld, from the sighting to the inbox; that there is nothing to explain is no error.
+
+    Example: gateway why --zone dairy --since 10m
+    """
+    from gateway.cli.why import Options, run_why
+
+    if count is not None and not last:
+        raise typer.BadParameter("needs --last", param_hint="N")
+    newest = count if count is not None or not last else 1
+    run_why(Options(config, central_config, newest, offer, decision, zone, since, every_event, json))
+
+
+@technician_app.command("add")
+def test_shopper_add(
+    name: Annotated[str, typer.Argument(help="How it is called here.")],
+    key_file: Annotated[Path, typer.Option(help="The phone's key KU, 64 hexadecimal digits; made when it does not exist.")],
+    hours: Annotated[float, typer.Option(min=0.01, max=168, help="How long it is recognised.")] = 8,
+    config: GatewayConfig = _CONFIG,
+    json: JsonOutput = False,
+) -> None:
+    """Let the running gateway recognise a technician's phone for some hours.
+
+    Example: gateway test-shopper add tina --key-file tina.key --hours 4
+    """
+    from gateway.cli.technician import add
+
+    add(config, name, key_file, hours, as_json=json)
+
+
+@technician_app.command("remove")
+def test_shopper_remove(
+    name: Annotated[str, typer.Argument(help="How it was called.")], config: GatewayConfig = _CONFIG, json: JsonOutput = False
+) -> None:
+    """Recognise a test shopper no longer.
+
+    Example: gateway test-shopper remove tina
+    """
+    from gateway.cli.technician import remove
+
+    remove(config, name, as_json=json)
+
+
+@technician_app.command("list")
+def test_shopper_list(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
+    """Show where each test shopper is now, how sure that is, who hears it, and what it was offered.
+
+    Example: gateway test-shopper list
+    """
+    from gateway.cli.technician import show
+
+    show(config, as_json=json)
+
+
+@technician_app.command("watch")
+def test_shopper_watch(
+    seconds: Annotated[int, typer.Option(min=1, max=86_400, help="How long to watch.")] = 600, config: GatewayConfig = _CONFIG
+) -> None:
+    """Show the same once a second while you walk, until Ctrl-C.
+
+    Example: gateway test-shopper watch
+    """
+    from gateway.cli.technician import watch
+
+    watch(config, seconds)
 
 
 @app.command()
@@ -184,7 +301,7 @@ def central_promotions(
     """
     from gateway.cli.central import import_promotions
 
-    import_promotions(config, file, store)
+    import_promotions(config, file, store, as_json=False)
 
 
 @central_app.command("enrol")
@@ -193,6 +310,7 @@ def central_enrol(
     store: Annotated[list[str], typer.Option(help="Stores whose region the app has met; may be repeated.")],
     key_file: Annotated[Path, typer.Option(help="The app's key KU, 64 hexadecimal digits; made when it does not exist.")],
     consent: Annotated[str, typer.Option(help="offers, analytics, or both joined by a comma.")] = "offers,analytics",
+    test: Annotated[bool, typer.Option("--test", help="A technician's test shopper, for whom no caps exist.")] = False,
     config: CentralConfig = _CENTRAL_CONFIG,
 ) -> None:
     """Enrol an app whose owner has consented.
@@ -201,7 +319,7 @@ def central_enrol(
     """
     from gateway.cli.central import enrol
 
-    enrol(config, inbox, store, key_file, consent)
+    enrol(config, inbox, store, key_file, consent, is_test=test)
 
 
 @central_app.command("opt-out")
@@ -233,19 +351,38 @@ def central_inbox(
     watch_inbox(config, inbox, file, as_json=json)
 
 
-@shop_app.command("check")
-def shop_check(file: Annotated[Path, typer.Argument(help="A shop file (JSON).")]) -> None:
-    """Check a shop file and say in one line what is in it.
+@firmware_app.command("render")
+def firmware_render(
+    shop: Annotated[Path, typer.Option(help="Shop file whose beacons are rendered.")],
+    out: Annotated[Path, typer.Option(help="Folder for the profiles, one folder in it for each kind.")],
+    kind: Annotated[Literal["esphome", "espruino"] | None, typer.Option(help="Only these; without it both.")] = None,
+    beacon: Annotated[str | None, typer.Option(help="Only this beacon of the shop.")] = None,
+    measured_power_dbm: Annotated[int, typer.Option(min=-100, max=-20, help="What is heard at 1 m.")] = -59,
+    tx_power_dbm: Annotated[int, typer.Option(help="Transmit power; each kind of firmware has its own steps.")] = 0,
+    interval_ms: Annotated[int, typer.Option(min=100, max=10_000, help="Between two advertisements.")] = 100,
+    esp32_variant: Annotated[
+        Literal["esp32", "esp32c3", "esp32c6", "esp32s3"], typer.Option(help="The chip, for ESPHome.")
+    ] = "esp32",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is not ours or has been changed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object: files, each with its result.")] = False,
+) -> None:
+    """Write what makes an ESP32 (ESPHome) or a Puck.js (Espruino) transmit as each beacon of a shop does.
 
-    Example: gateway shop check shop.json
+    Example: gateway firmware render --shop shop.json --out firmware --kind esphome
     """
-    from gateway.cli.run import check_shop
+    from gateway.cli.firmware import Options, run_render
+    from gateway.contract.firmware import Transmission
 
-    check_shop(file)
+    transmission = Transmission(measured_power_dbm, tx_power_dbm, interval_ms)
+    kinds: tuple[Literal["esphome", "espruino"], ...] = ("esphome", "espruino") if kind is None else (kind,)
+    run_render(Options(shop, out, kinds, beacon, transmission, esp32_variant, force, json))
 
 
-def stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> "asyncio.Event":
     """An event that SIGTERM and Ctrl-C set; call it inside the running loop."""
+    import asyncio
+    import signal
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

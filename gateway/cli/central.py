@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,17 +19,20 @@ from gateway.contract import strict_json
 from gateway.contract.downlinks import Catalogue, fits_a_message
 from gateway.contract.fields import InboxId, explain, to_rfc3339
 from gateway.contract.messages import AppOffer
+from gateway.contract.offer_view import PromotionsImported
 from gateway.contract.promotions import PromotionsFile
 from gateway.contract.settings import CentralSettings, read_settings
 from gateway.core.model import Consent
 from gateway.core.sanitiser import printable
-from gateway.errors import ConfigurationError, Untrusted
+from gateway.core.spelling import listed
+from gateway.errors import ConfigurationError, Untrusted, WrongCommand
 from gateway.io.clock import SystemClock
+from gateway.io.input_file import read_input
+from gateway.io.keys import shopper_key
 from gateway.io.signing import Signer
 from gateway.io.store.database import transact
 
 T = TypeVar("T")
-_KEY_BYTES = 32
 
 
 def run_central(config: Path) -> None:
@@ -50,14 +52,15 @@ def print_key(config: Path) -> None:
     print(Signer.from_file(settings.state_dir / "signing.key").public_key.hex())
 
 
-def import_promotions(config: Path, file: Path, store: str) -> None:
-    """All promotions of the file, or none."""
+def import_promotions(config: Path, file: Path, store: str | None, *, as_json: bool) -> None:
+    """All promotions of the file, or none; ``store`` may be left out where central has one."""
     settings = read_settings(config, CentralSettings)
+    if store is None:
+        store = _only_store(settings)
     _check_store(settings, store)
+    octets = read_input(file, strict_json.MAX_BYTES)
     try:
-        document = PromotionsFile.model_validate(strict_json.parse(file.read_bytes(), str(file)))
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read ({error.strerror}).", where=str(file), do="Check the path.") from error
+        document = PromotionsFile.model_validate(strict_json.parse(octets, str(file)))
     except Untrusted as error:
         raise ConfigurationError(error.what, where=str(file), do="Nothing was changed.") from error
     except ValidationError as error:
@@ -69,19 +72,31 @@ def import_promotions(config: Path, file: Path, store: str) -> None:
             do="Nothing was changed.",
         )
     _change(settings, lambda db: records.replace_promotions(db, store, document.promotions))
-    print(f"{len(document.promotions)} promotions for {store}")
+    if as_json:
+        print(PromotionsImported(store=store, promotions=len(document.promotions)).model_dump_json(indent=2))
+    else:
+        print(f"{len(document.promotions)} promotions for {store}")
 
 
-def enrol(config: Path, inbox: str, stores: list[str], key_file: Path, consent: str) -> None:
+def _only_store(settings: CentralSettings) -> str:
+    if len(settings.stores) != 1:
+        raise WrongCommand(
+            f"central has {len(settings.stores)} stores; name one with --store: {listed(sorted(settings.stores))}."
+        )
+    return next(iter(settings.stores))
+
+
+def enrol(config: Path, inbox: str, stores: list[str], key_file: Path, consent: str, *, is_test: bool) -> None:
     """Enrol an app; its key is made when there is none."""
     settings = read_settings(config, CentralSettings)
     for store in stores:
         _check_store(settings, store)
     _check_inbox(inbox)
     flags = _consent(consent)
-    ku = _key(key_file)
-    _change(settings, lambda db: records.enrol(db, inbox, ku, flags, stores))
-    print(f"{printable(inbox)} is enrolled in {', '.join(stores)}")
+    ku = shopper_key(key_file)
+    _change(settings, lambda db: records.enrol(db, inbox, ku, flags, stores, is_test=is_test))
+    test = " as a test shopper" if is_test else ""
+    print(f"{printable(inbox)} is enrolled in {', '.join(stores)}{test}")
 
 
 def opt_out(config: Path, inbox: str) -> None:
@@ -139,19 +154,3 @@ def _consent(text: str) -> Consent:
             raise ConfigurationError("is no consent.", where=printable(part), do="Use offers, analytics or offers,analytics.")
         consent |= names[part.strip()]
     return consent
-
-
-def _key(file: Path) -> bytes:
-    try:
-        if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as out:
-                out.write(records.new_key().hex() + "\n")
-        key = bytes.fromhex(file.read_text("ascii", errors="replace").strip())
-    except OSError as error:
-        raise ConfigurationError(f"cannot be used ({error.strerror}).", where=str(file), do="Check the path.") from error
-    except ValueError:
-        key = b""
-    if len(key) != _KEY_BYTES:
-        raise ConfigurationError("holds no key of 64 hexadecimal digits.", where=str(file), do="Name another file.")
-    return key

@@ -8,18 +8,17 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 
 from gateway.cli.run import shop_of
+from gateway.cli.shop import read_shop_named
 from gateway.contract.settings import Settings, read_settings
-from gateway.contract.shop import read_shop
 from gateway.contract.topics import StoreTopics
 from gateway.core.frames import Decoder
 from gateway.core.model import ClockQuality, Instant, Shop
 from gateway.core.pipeline import Pipeline, Tuning
 from gateway.daemon import tuning_of
 from gateway.daemon.downlink import Downlinks
-from gateway.errors import ConfigurationError
 from gateway.io.signing import Verifier
 from gateway.io.store import Store
-from gateway.io.store.snapshots import remembered_downlinks
+from gateway.io.store.looking import remembered_downlinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,7 @@ def configured(config: Path | None, shop_file: Path | None) -> Configured:
     """Settings and shop from their files; without settings there is no chain, no roster and no catalogue."""
     settings = None if config is None else read_settings(config, Settings)
     if shop_file is not None:
-        try:
-            shop = read_shop(shop_file.read_bytes(), str(shop_file)).compiled()
-        except OSError as error:
-            raise ConfigurationError(f"cannot be read ({error.strerror}).", where=str(shop_file), do="Check the path.") from error
+        shop = read_shop_named(shop_file).compiled()
     else:
         shop = Shop({}, {}) if settings is None else shop_of(settings).compiled()
     return Configured(settings, shop, Tuning(time_zone=UTC) if settings is None else tuning_of(settings))

@@ -31,11 +31,23 @@ from gateway.cli.run import Recording
 from gateway.contract.messages import AppOffer
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import Broker, CentralSettings, CentralStore, Privacy, Settings, Trust
-from gateway.core.model import AnchorLevel, Consent, Dwelled, Entered, Exited, Instant, OfferMatched, Outcome, Step, Withheld
+from gateway.core.model import (
+    AnchorLevel,
+    Consent,
+    Dwelled,
+    Entered,
+    Exited,
+    Instant,
+    OfferMatched,
+    Outcome,
+    Shop,
+    Step,
+    Withheld,
+)
 from gateway.core.sanitiser import printable
 from gateway.core.timetable import local_time
 from gateway.core.token import WINDOW_S, day_of, derive_pseudonym
-from gateway.daemon import Daemon
+from gateway.daemon import Daemon, EarCondition
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
 from gateway.io.embedded_broker import embedded_broker
@@ -75,6 +87,19 @@ class Options:
     amqtt: bool
     record: Path | None = None
     everything: bool = False
+
+
+class _Air:
+    """The simulated receivers; what they hear comes with the steps of simulated time."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._receivers = [anchor.name for anchor in shop.anchors.values() if anchor.kind == "receiver"]
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def conditions(self) -> list[EarCondition]:
+        return [EarCondition(name, None, "simulated") for name in self._receivers]
 
 
 def run_demo(options: Options) -> None:
@@ -174,7 +199,7 @@ class _Demo:
                 group.create_task(central.run(ending))
                 if inboxes is not None:
                     group.create_task(inboxes.run(ending))
-                group.create_task(daemon.run([], ending))
+                group.create_task(daemon.run([_Air(self._shop.shop)], ending))
                 try:
                     if await self._until_ready(daemon, inboxes, stop):
                         self._introduce()

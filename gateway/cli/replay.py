@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from gateway.cli.air_table import OTHER, Heard, claim_of, row_of, rows, table
 from gateway.cli.configured import Configured, configured
+from gateway.cli.progress import Progress
 from gateway.cli.zone_events import lines
 from gateway.core.captures import Advertisement, CaptureReader, Counts, Ticked
 from gateway.core.frames import Decoder
@@ -68,10 +69,14 @@ def run_replay(options: Options) -> None:
 
 def _read(options: Options, reader: CaptureReader, replay: "_Replay") -> None:
     octets = 0
-    with open_capture(options.file) as file:
+    of = f" of {options.file.stat().st_size / _MIB:.0f}" if options.file.is_file() else ""
+    counts = reader.counts
+    progress = Progress(lambda done: f"{done / _MIB:.0f}{of} MiB, {counts.advertisements} advertisements")
+    with open_capture(options.file) as file, progress:
         for piece in pieces(file, options.file, options.most_mib * _MIB):
             octets += len(piece)
             replay.take(reader.feed(piece))
+            progress.at(octets)
             if reader.counts.damage is not None:
                 return
     if octets >= options.most_mib * _MIB:

@@ -3,16 +3,18 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
+from gateway.cli.shop import read_shop_named
 from gateway.contract.settings import Receiver, Settings, read_settings
-from gateway.contract.shop import ShopFile, read_shop
+from gateway.contract.shop import ShopFile
 from gateway.core.sanitiser import printable
-from gateway.daemon import Daemon
+from gateway.daemon import Daemon, EarCondition
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
 from gateway.io.recorder import Recorder
@@ -50,36 +52,52 @@ def run_gateway(config: Path, recording: Recording | None = None) -> None:
     log_to_stderr(settings.log_level)
     shop = shop_of(settings)
     clock = SystemClock(assume_synchronised=settings.clock.assume_synchronised, skew_s=settings.clock.skew_s)
-    asyncio.run(_serve(settings, shop, clock, recording))
+    asyncio.run(_serve(settings, shop, clock, recording, config))
 
 
-def check_shop(file: Path) -> None:
-    """One line about a shop file."""
-    shop = _read(file)
-    receivers = sum(anchor.kind == "receiver" for anchor in shop.anchors.values())
-    print(f"{len(shop.zones)} zones, {receivers} receivers, {len(shop.anchors) - receivers} beacons: in order")
-
-
-async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock, recording: Recording | None) -> None:
+async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock, recording: Recording | None, config: Path) -> None:
     stop = stop_on_signals()
     recorder = None if recording is None else recording.begin()
-    daemon = Daemon(settings, shop.compiled(), clock, recorder=recorder)
+    daemon = Daemon(settings, shop.compiled(), clock, recorder=recorder, config=str(config))
     try:
-        await daemon.run([_scanner(settings, receiver, daemon, clock) for receiver in settings.receivers], stop)
+        await daemon.run(
+            [AdapterEar(receiver, settings, daemon, lambda: clock.now().mono_ms) for receiver in settings.receivers], stop
+        )
     finally:
         if recorder is not None:
             recorder.close()
 
 
-def _scanner(settings: Settings, receiver: Receiver, daemon: Daemon, clock: SystemClock) -> Scanner:
-    return Scanner(
-        receiver.adapter,
-        partial(daemon.heard, receiver.name),
-        lambda: clock.now().mono_ms,
-        mode=receiver.scan,
-        service_uuid16=settings.chain.service_uuid16,
-        company_id=settings.chain.company_id,
-    )
+class AdapterEar:
+    """One Bluetooth adapter as a receiver of the shop."""
+
+    def __init__(self, receiver: Receiver, settings: Settings, daemon: Daemon, now_ms: Callable[[], int]) -> None:
+        self._receiver = receiver
+        self._scanner = Scanner(
+            receiver.adapter,
+            partial(daemon.heard, receiver.name),
+            now_ms,
+            mode=receiver.scan,
+            service_uuid16=settings.chain.service_uuid16,
+            company_id=settings.chain.company_id,
+        )
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        await self._scanner.run()
+
+    def conditions(self) -> list[EarCondition]:
+        """How the scan is doing."""
+        scanner = self._scanner
+        return [
+            EarCondition(
+                self._receiver.name,
+                scanner.adapter,
+                scanner.state.value,
+                scanner.scanning_mode,
+                None if scanner.trouble is None else printable(scanner.trouble),
+            )
+        ]
 
 
 def shop_of(settings: Settings) -> ShopFile:
@@ -87,18 +105,10 @@ def shop_of(settings: Settings) -> ShopFile:
     if not settings.shop_path.exists():
         log.warning("%s does not exist: no zones are known, so nobody can be located", settings.shop_path)
         return ShopFile()
-    shop = _read(settings.shop_path)
+    shop = read_shop_named(settings.shop_path)
     unknown = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
     if unknown:
         log.warning(
             "these receivers stand nowhere in the shop file, so what they hear of shoppers is dropped: %s", ", ".join(unknown)
         )
     return shop
-
-
-def _read(file: Path) -> ShopFile:
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read ({error.strerror}).", where=str(file), do="Check path and owner.") from error
-    return read_shop(text, str(file))

@@ -34,6 +34,8 @@ MAX_BAD_TAGS = 16
 _KEEP_DAY_S = 3600
 """Tokens of a day that is over come in for the skew at most; its keys may be kept for two hours."""
 _NOT_REFRESHED = 15
+_SLOTS = 16
+"""Slots are numbered window × 16 + slot, so that they can be compared."""
 _SLOT_S = 60
 _CONSENT_BITS = 0b11
 _HAS_HINT = 0b1000
@@ -53,8 +55,8 @@ class KnownShopper:
         self.name = entry.rid.hex()
         self.subkeys: Subkeys = derive_subkeys(entry.day_key)
         self.consent = entry.consent
-        self.newest = (0, 0)
-        """(window, slot)"""
+        self.newest = 0
+        """The newest slot heard of this shopper, numbered through all windows."""
 
     def go_on_from(self, before: "KnownShopper") -> None:
         """A record sent again must not bring old slots, and with them old flags, back to life; a new key has none."""
@@ -101,6 +103,20 @@ class DayRoster:
         self.version = version
         return [name for name in gone if name not in self.shoppers]
 
+    def take_place(self, entry: RosterEntry) -> KnownShopper | None:
+        """Put one more record in without a new version; returns the record whose place it takes."""
+        before = self.shoppers.get(entry.rid.hex())
+        self.apply_delta(self.version, [entry], [])
+        return before
+
+    def give_back(self, name: str, before: KnownShopper | None) -> None:
+        """Undo ``take_place``."""
+        self._drop(name)
+        if before is not None:
+            self.shoppers[name] = before
+            for window, table in self.tables.items():
+                table[ephemeral_identifier(before.subkeys.ek, window)] = before
+
     def _drop(self, name: str) -> KnownShopper | None:
         shopper = self.shoppers.pop(name, None)
         if shopper is not None:
@@ -117,9 +133,13 @@ class Identity:
         self._skew_s = skew_s
         self._counters = counters
         self._days: dict[int, DayRoster] = {}
+        self._own: dict[int, tuple[RosterEntry, ...]] = {}
+        """By day, the records of the technician's test shoppers."""
+        self._replaced: dict[int, dict[str, KnownShopper | None]] = {}
+        """By day and pseudonym, central's record whose place a test shopper's has taken."""
         self._building: tuple[DayRoster, Window, list[KnownShopper]] | None = None
         """Whose table is in the making, and who is not in it yet. It is in force as far as it goes, so that deltas reach it."""
-        self._opened: dict[bytes, TokenPayload | None] = {}
+        self._opened: dict[bytes, _Opened] = {}
         self._bad_tags: dict[bytes, int] = {}
         self._window: Window = -1
 
@@ -140,7 +160,39 @@ class Identity:
         self._days[roster.day] = roster
         self._stop_building()
         self._opened.clear()
+        self._replaced.pop(roster.day, None)
+        self._add_own(roster)
         return [] if old is None else roster.follow(old)
+
+    def use_own(self, day: int, entries: Iterable[RosterEntry], wall_ms: int) -> list[str]:
+        """The technician's test shoppers of one day, beside central's roster or without one; returns who is no longer known."""
+        entries = tuple(entries)
+        if entries == self._own.get(day, ()):
+            return []
+        roster = self._days.get(day)
+        self._opened.clear()
+        gone = []
+        if roster is not None:
+            for name, before in self._replaced.pop(day, {}).items():
+                roster.give_back(name, before)
+                gone.append(name)
+        self._own[day] = entries
+        if roster is None:
+            roster = self._days[day] = DayRoster(day, 0, (), self.windows_around(wall_ms, day))
+        self._add_own(roster)
+        return [name for name in gone if not self.is_own(name)]
+
+    def _add_own(self, roster: DayRoster) -> None:
+        replaced = {entry.rid.hex(): roster.take_place(entry) for entry in self._own.get(roster.day, ())}
+        if replaced:
+            self._replaced[roster.day] = replaced
+
+    def is_own(self, shopper: str) -> bool:
+        """Whether this is the pseudonym of a test shopper."""
+        for replaced in self._replaced.values():  # noqa: SIM110 -- any() with a generator costs four times as much
+            if shopper in replaced:
+                return True
+        return False
 
     def roster(self, day: int) -> DayRoster | None:
         """The day's roster, if one is in force."""
@@ -149,11 +201,19 @@ class Identity:
     def apply_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> list[str]:
         """Apply a delta to the day's roster, which must be in force; returns the names that left it."""
         self._opened.clear()
-        return self._days[day].apply_delta(version, upserts, removals)
+        roster = self._days[day]
+        # Whose place a test shopper has taken is changed where it waits.
+        for name, before in self._replaced.pop(day, {}).items():
+            roster.give_back(name, before)
+        gone = roster.apply_delta(version, upserts, removals)
+        self._add_own(roster)
+        return [name for name in gone if name not in roster.shoppers]
 
     def has_left(self, shopper: str, wall_ms: int) -> bool:
         """Whether the roster of the day of ``wall_ms``, when the shopper was first met, is in force and names it no more."""
-        return self.day_at(wall_ms) in self._days and not self.is_known(shopper)
+        roster = self._days.get(self.day_at(wall_ms))
+        # Version 0 is no roster of central's: it holds test shoppers only.
+        return roster is not None and roster.version > 0 and not self.is_known(shopper)
 
     def is_known(self, shopper: str) -> bool:
         """Whether any roster in force names this pseudonym."""
@@ -165,8 +225,11 @@ class Identity:
 
     @property
     def roster_size(self) -> int:
-        """Shoppers in the largest roster in force."""
-        return max((len(roster.shoppers) for roster in self._days.values()), default=0)
+        """Shoppers in the largest roster in force, without test shoppers."""
+        return max((len(roster.shoppers) - self._added(roster.day) for roster in self._days.values()), default=0)
+
+    def _added(self, day: int) -> int:
+        return sum(before is None for before in self._replaced.get(day, {}).values())
 
     def prepare(self, wall_ms: int, budget: int = 600) -> bool:
         """Build up to ``budget`` identifiers (about 3 µs each) of the windows that are or will be needed.
@@ -216,8 +279,9 @@ class Identity:
         if self._building is not None and not window - 1 <= self._building[1] <= window + 1:
             self._stop_building()
         oldest = day_of(window - _KEEP_DAY_S // WINDOW_S, self._day_start_s)
-        for day in [day for day in self._days if day < oldest]:
-            del self._days[day]
+        for table in (self._days, self._own, self._replaced):
+            for day in [day for day in table if day < oldest]:
+                del table[day]
         for roster in self._days.values():
             for old in [w for w in roster.tables if not window - 1 <= w <= window + 1]:
                 del roster.tables[old]
@@ -236,25 +300,21 @@ class Identity:
     def resolve(self, token: bytes, at: Instant) -> Recognised | None:
         """The shopper behind a 16-byte token heard at ``at``, or ``None`` (stranger, bad tag, stale: counted)."""
         unix_s = at.wall_ms // 1000
-        eid = token[:8]
-        window, shopper = self._find(eid, *divmod(unix_s, WINDOW_S))
-        if shopper is None:
-            self._counters.strangers += 1
-            return None
-        payload = self._opened.get(token)
-        if payload is None:
-            payload = self._open(token, eid, shopper, window)
-            if payload is None:
-                self._counters.bad_tags += 1
+        opened = self._opened.get(token)
+        if opened is None or not opened.from_s <= unix_s < opened.until_s:
+            opened = self._open(token, unix_s)
+            if opened is None:
                 return None
-        # A payload that was not refreshed has no place among the slots of its window, but its window has one among the windows.
-        seen = (window, payload.slot) if payload.slot != _NOT_REFRESHED else max(shopper.newest, (window, 0))
-        if window < shopper.newest[0] or seen < shopper.newest:
+        shopper = opened.shopper
+        if opened.order > shopper.newest:
+            shopper.newest = opened.order
+        elif opened.order < shopper.newest and (opened.has_slot or opened.order // _SLOTS < shopper.newest // _SLOTS):
             self._counters.stale_tokens += 1
             return None
-        shopper.newest = seen
-        consent = shopper.consent & Consent(payload.flags & _CONSENT_BITS)
-        return Recognised(shopper.name, consent, self._hint(payload, window, unix_s) if consent else None)
+        if opened.hint is None:
+            return opened.recognised
+        recognised = opened.recognised
+        return Recognised(recognised.shopper, recognised.consent, self._hint(opened.hint, unix_s))
 
     def _find(self, eid: bytes, window: Window, into_s: int) -> tuple[Window, KnownShopper | None]:
         """Which window's identifier this is, and whose; with a skew above half a window both neighbours may count at once."""
@@ -272,23 +332,42 @@ class Identity:
         table = None if roster is None else roster.tables.get(window)
         return None if table is None else table.get(eid)
 
-    def _open(self, token: bytes, eid: bytes, shopper: KnownShopper, window: Window) -> TokenPayload | None:
-        bad = self._bad_tags.get(eid, 0)
-        if bad >= MAX_BAD_TAGS:
+    def _open(self, token: bytes, unix_s: int) -> "_Opened | None":
+        eid = token[:8]
+        window, shopper = self._find(eid, *divmod(unix_s, WINDOW_S))
+        if shopper is None:
+            self._counters.strangers += 1
             return None
-        payload = open_token(shopper.subkeys, window, token)
+        bad = self._bad_tags.get(eid, 0)
+        payload = None if bad >= MAX_BAD_TAGS else open_token(shopper.subkeys, window, token)
         if payload is None:
-            self._bad_tags[eid] = bad + 1
+            self._bad_tags[eid] = min(bad + 1, MAX_BAD_TAGS)
+            self._counters.bad_tags += 1
             return None
         if len(self._opened) >= _MAX_OPENED:
             self._opened.clear()
-        self._opened[token] = payload
-        return payload
+        opened = self._opened[token] = _Opened(shopper, window, payload, self._skew_s)
+        return opened
 
-    def _hint(self, payload: TokenPayload, window: Window, unix_s: int) -> Hint | None:
-        if not payload.flags & _HAS_HINT or payload.slot == _NOT_REFRESHED or payload.hint in _NO_HINT:
-            return None
-        age_s = unix_s - (window * WINDOW_S + payload.slot * _SLOT_S)
-        if not -self._skew_s <= age_s <= _SLOT_S + self._skew_s:
-            return None
-        return Hint(payload.hint, rssi_of_bucket(payload.bucket), window * (WINDOW_S // _SLOT_S) + payload.slot)
+    def _hint(self, hint: Hint, unix_s: int) -> Hint | None:
+        """The hint while it is fresh."""
+        return hint if -self._skew_s <= unix_s - hint.minute * _SLOT_S <= _SLOT_S + self._skew_s else None
+
+
+class _Opened:
+    """What a token of the roster says, and the seconds in which it may be heard: it is repeated for a minute."""
+
+    __slots__ = ("from_s", "has_slot", "hint", "order", "recognised", "shopper", "until_s")
+
+    def __init__(self, shopper: KnownShopper, window: Window, payload: TokenPayload, skew_s: int) -> None:
+        self.shopper = shopper
+        self.from_s, self.until_s = window * WINDOW_S - skew_s, (window + 1) * WINDOW_S + skew_s
+        # A payload that was not refreshed has no place among the slots of its window, but its window has one among the windows.
+        self.has_slot = payload.slot != _NOT_REFRESHED
+        self.order = window * _SLOTS + (payload.slot if self.has_slot else 0)
+        consent = shopper.consent & Consent(payload.flags & _CONSENT_BITS)
+        self.recognised = Recognised(shopper.name, consent, None)
+        self.hint: Hint | None = None
+        if consent and self.has_slot and payload.flags & _HAS_HINT and payload.hint not in _NO_HINT:
+            minute = window * (WINDOW_S // _SLOT_S) + payload.slot
+            self.hint = Hint(payload.hint, rssi_of_bucket(payload.bucket), minute)

@@ -5,6 +5,7 @@ calendars. RSSI and power are dBm. Absent is ``None``. What is made once per adv
 frozen one costs four times as much; what is made once per event is frozen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
@@ -249,7 +250,7 @@ class AnchorLevel:
     source: Literal["receiver", "hint", "report"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Belief:
     """Probability per zone for one shopper at one moment; with ``outside`` it sums to 1."""
 
@@ -259,7 +260,8 @@ class Belief:
     outside: float
     heard_at: Instant
     """The newest sighting that went into it."""
-    anchors: tuple[AnchorLevel, ...]
+    anchors: Sequence[AnchorLevel]
+    """The strongest, loudest first, as they are when somebody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +411,8 @@ class WithheldReason(StrEnum):
 
     OUTSIDE_WINDOW = "outside_window"
     NO_CONSENT = "no_consent"
+    LISTEN_ONLY = "listen_only"
+    """The gateway only measures."""
     CONFLICT = "conflict"
     HINT_ONLY = "hint_only"
     """A ``sensitive`` promotion, and no receiver spoke for the zone."""
@@ -420,6 +424,20 @@ class WithheldReason(StrEnum):
     LOWER_PRIORITY = "lower_priority"
     LATE = "late"
     REFUSED_BY_CENTRAL = "refused_by_central"
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else than the catalogue decided about an event: together with it everything that is needed to decide again."""
+
+    quality: ClockQuality
+    conflict: bool = False
+    """The same token was loud in two zones that are far apart."""
+    by_receiver: bool = True
+    """A receiver in the zone heard the shopper, not only a hint told of it."""
+    listen_only: bool = False
+    is_test: bool = False
+    """A technician's test shopper, for whom neither caps nor cool-downs exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +474,8 @@ class Outcome:
     offers: tuple[OfferMatched, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     catalogue_version: int | None = None
+    circumstances: Circumstances | None = None
+    """Of events that could have matched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from datetime import tzinfo
 from gateway.core.model import (
     PUSH_KINDS,
     STILL_SPENT,
+    Circumstances,
     ClockQuality,
     Consent,
     Dwelled,
@@ -23,6 +24,7 @@ from gateway.core.model import (
     Promotion,
     QuietHours,
     Shop,
+    TimeWindow,
     Verdict,
     Withheld,
     WithheldReason,
@@ -32,6 +34,45 @@ from gateway.core.timetable import is_in_force, is_quiet, next_change
 
 _FORGET_SHOPPER_MS = 26 * 3600 * 1000
 """Pseudonyms live for a day; what is older can never be asked for again."""
+_SWEEP_MS = 60_000
+_NEVER_MS = 1 << 62
+_WITH_OFFERS = frozenset(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
+"""Asking a set costs a tenth of the arithmetic of flags."""
+
+
+class _Rule:
+    """One promotion of a zone that is in force, and what matching needs of it."""
+
+    __slots__ = ("closed_before", "group", "promotion", "push", "spends")
+
+    def __init__(self, promotion: Promotion, closed_before: int) -> None:
+        self.promotion = promotion
+        self.closed_before = closed_before
+        """How many of the zone's promotions out of force have a higher priority."""
+        self.group = _group(promotion)
+        self.push = promotion.kind != "info"
+        self.spends = promotion.kind in PUSH_KINDS
+
+
+class _Rules:
+    """One zone's promotions of one trigger at this moment: those in force each, the others all at once."""
+
+    __slots__ = ("closed", "in_force", "promotions")
+
+    def __init__(self, promotions: Iterable[tuple[Promotion, bool]]) -> None:
+        self.promotions: list[Promotion] = []
+        self.in_force: list[_Rule] = []
+        self.closed: list[Withheld] = []
+        for promotion, in_force in promotions:
+            self.promotions.append(promotion)
+            if in_force:
+                self.in_force.append(_Rule(promotion, len(self.closed)))
+            else:
+                self.closed.append(Withheld(promotion.promotion_id, WithheldReason.OUTSIDE_WINDOW))
+
+
+_Trigger = tuple[str, int]
+"""("enter", 0) or ("dwell", milliseconds)."""
 
 
 class Catalogue:
@@ -53,23 +94,36 @@ class Catalogue:
         self._zones_of: list[tuple[str, ...]] = [_zones_of(promotion, shop.zones) for promotion in self.promotions]
         self.by_zone: dict[str, tuple[int, ...]] = _grouped(self._zones_of)
         self._in_force: list[bool] = []
-        self._changes: list[tuple[int, int]] = []
+        self._rules: dict[str, dict[_Trigger, _Rules]] = {}
+        """By zone, made when somebody enters and thrown away when one of its windows opens or closes."""
+        self._schedules: dict[_Schedule, list[int]] = {}
+        """Time-limited promotions by when they are in force: a retailer has many promotions and few opening hours."""
+        for index, promotion in enumerate(self.promotions):
+            if promotion.is_time_limited:
+                self._schedules.setdefault(_schedule(promotion), []).append(index)
+        self._changes: list[tuple[int, int, list[int]]] = []
+        """Heap of (wall milliseconds, the first of the promotions that change then, all of them)."""
         self._wall_ms = wall_ms
         self._restart(wall_ms)
 
     def _restart(self, wall_ms: int) -> None:
-        self._in_force = [is_in_force(promotion, wall_ms, self._time_zone) for promotion in self.promotions]
-        self._changes = []
-        for index, promotion in enumerate(self.promotions):
-            if promotion.is_time_limited:
-                self._schedule(index, wall_ms)
-        heapq.heapify(self._changes)
         self._wall_ms = wall_ms
+        self._in_force = [True] * len(self.promotions)
+        self._changes = []
+        for indices in self._schedules.values():
+            self._change(indices)
 
-    def _schedule(self, index: int, wall_ms: int) -> None:
-        change = next_change(self.promotions[index], wall_ms, self._time_zone)
+    def _change(self, indices: list[int]) -> None:
+        """Promotions of one schedule: whether they are in force now, and when that may change next."""
+        promotion = self.promotions[indices[0]]
+        in_force = is_in_force(promotion, self._wall_ms, self._time_zone)
+        for index in indices:
+            self._in_force[index] = in_force
+            for zone in self._zones_of[index]:
+                self._rules.pop(zone, None)
+        change = next_change(promotion, self._wall_ms, self._time_zone)
         if change is not None:
-            heapq.heappush(self._changes, (change, index))
+            heapq.heappush(self._changes, (change, indices[0], indices))
 
     def advance(self, wall_ms: int) -> None:
         """Bring the windows up to ``wall_ms``; a clock that went back starts them anew."""
@@ -78,13 +132,30 @@ class Catalogue:
             return
         self._wall_ms = wall_ms
         while self._changes and self._changes[0][0] <= wall_ms:
-            _, index = heapq.heappop(self._changes)
-            self._in_force[index] = is_in_force(self.promotions[index], wall_ms, self._time_zone)
-            self._schedule(index, wall_ms)
+            self._change(heapq.heappop(self._changes)[2])
+
+    def rules(self, zone: str, event: Entered | Dwelled) -> _Rules:
+        """The zone's promotions with the event's trigger."""
+        trigger = ("enter", 0) if isinstance(event, Entered) else ("dwell", event.dwell_ms)
+        of_zone = self._rules.get(zone)
+        if of_zone is None:
+            of_zone = self._rules[zone] = {}
+        rules = of_zone.get(trigger)
+        if rules is None:
+            rules = of_zone[trigger] = _Rules(
+                (promotion, in_force)
+                for promotion, in_force in self.in_zone(zone)
+                if promotion.trigger == trigger[0] and (promotion.dwell_ms == trigger[1] or trigger[0] == "enter")
+            )
+        return rules
 
     def in_zone(self, zone: str) -> list[tuple[Promotion, bool]]:
         """The zone's promotions by priority, each with whether it is in force."""
         return [(self.promotions[index], self._in_force[index]) for index in self.by_zone.get(zone, ())]
+
+    def everything(self) -> list[tuple[Promotion, tuple[str, ...], bool]]:
+        """Each promotion by priority, the zones it applies to, and whether it is in force."""
+        return list(zip(self.promotions, self._zones_of, self._in_force, strict=True))
 
     def is_quiet(self, wall_ms: int) -> bool:
         """Whether nothing may be pushed at this moment."""
@@ -113,6 +184,18 @@ class _Spent:
     """Offer that holds the push of a visit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What stands between one shopper and one promotion."""
+
+    offered: int
+    """Times today."""
+    cooling: tuple[int, str] | None
+    """The monotonic end of its group's cool-down, and the offer that began it."""
+    pushed: str | None
+    """The offer that holds the visit's push."""
+
+
 class Offers:
     """Decides, remembers what was decided, and takes back what central refuses."""
 
@@ -121,6 +204,9 @@ class Offers:
         self._spent: dict[str, _Spent] = {}
         self._proposals: dict[str, OfferMatched] = {}
         """Offers that central has not answered."""
+        self._late_ms = _NEVER_MS
+        """No proposal is late before this."""
+        self._swept_ms: int | None = None
 
     # ---- matching -------------------------------------------------------------------------------------------------------------
 
@@ -129,94 +215,71 @@ class Offers:
         event: Entered | Dwelled,
         zone: Zone,
         catalogue: Catalogue,
-        *,
-        quality: ClockQuality,
-        conflict: bool,
-        by_receiver: bool,
+        circumstances: Circumstances,
     ) -> Outcome:
         """What the shopper gets for this event: at most one push and any number of silent cards; the rest with its reason."""
-        trigger = "enter" if isinstance(event, Entered) else "dwell"
-        offers: list[OfferMatched] = []
-        withheld: list[Withheld] = []
-        pushed = False
-        for promotion, in_force in catalogue.in_zone(zone.name):
-            if promotion.trigger != trigger or (isinstance(event, Dwelled) and promotion.dwell_ms != event.dwell_ms):
-                continue
-            push = promotion.kind != "info"
-            spends = promotion.kind in PUSH_KINDS
-            reason = self._reason(
-                promotion,
-                event,
-                in_force=in_force,
-                quality=quality,
-                conflict=conflict,
-                hint_only=not by_receiver and (promotion.sensitive or zone.sensitive),
-                quiet=push and catalogue.is_quiet(event.at.wall_ms),
+        rules = catalogue.rules(zone.name, event)
+        for_all = self._reason_for_all(event, circumstances)
+        if for_all is not None:
+            return Outcome(
+                event, (), tuple(Withheld(p.promotion_id, for_all) for p in rules.promotions), catalogue.version, circumstances
             )
-            if reason is None and spends:
+        offers: list[OfferMatched] = []
+        withheld = list(rules.closed)
+        pushed = False
+        reasons = 0
+        quiet = bool(rules.in_force) and catalogue.is_quiet(event.at.wall_ms)
+        for rule in rules.in_force:
+            reason = self._reason(rule, event, circumstances, sensitive=zone.sensitive, quiet=quiet)
+            if reason is None and rule.spends:
                 if pushed:
                     reason = WithheldReason.LOWER_PRIORITY
-                elif event.visit in self._of(event.shopper, event.at).pushed_visits:
+                elif not circumstances.is_test and event.visit in self._of(event.shopper, event.at).pushed_visits:
                     reason = WithheldReason.CAP_VISIT
             if reason is not None:
-                withheld.append(Withheld(promotion.promotion_id, reason))
+                withheld.insert(rule.closed_before + reasons, Withheld(rule.promotion.promotion_id, reason))
+                reasons += 1
                 continue
-            offers.append(self._propose(promotion, event, catalogue.version, push=push, spends=spends))
-            pushed = pushed or spends
-        return Outcome(event, tuple(offers), tuple(withheld), catalogue.version)
+            matched = _matched(self._new_id(), rule, event, catalogue.version)
+            self._proposals[matched.offer] = matched
+            self._late_ms = min(self._late_ms, matched.deadline.mono_ms)
+            if not circumstances.is_test:
+                self._spend(matched, spends=rule.spends)
+            offers.append(matched)
+            pushed = pushed or rule.spends
+        return Outcome(event, tuple(offers), tuple(withheld), catalogue.version, circumstances)
+
+    def _reason_for_all(self, event: Entered | Dwelled, circumstances: Circumstances) -> WithheldReason | None:
+        if event.consent not in _WITH_OFFERS:
+            return WithheldReason.NO_CONSENT
+        return WithheldReason.LISTEN_ONLY if circumstances.listen_only else None
 
     def _reason(
-        self,
-        promotion: Promotion,
-        event: Entered | Dwelled,
-        *,
-        in_force: bool,
-        quality: ClockQuality,
-        conflict: bool,
-        hint_only: bool,
-        quiet: bool,
+        self, rule: _Rule, event: Entered | Dwelled, circumstances: Circumstances, *, sensitive: bool, quiet: bool
     ) -> WithheldReason | None:
-        if not event.consent & Consent.OFFERS:
-            return WithheldReason.NO_CONSENT
-        if not in_force:
-            return WithheldReason.OUTSIDE_WINDOW
-        if quality is not ClockQuality.SYNCHRONISED and promotion.is_time_limited:
+        promotion = rule.promotion
+        if circumstances.quality is not ClockQuality.SYNCHRONISED and promotion.is_time_limited:
             return WithheldReason.CLOCK_HOLDOVER
-        if conflict:
+        if circumstances.conflict:
             return WithheldReason.CONFLICT
-        if hint_only:
+        if not circumstances.by_receiver and (sensitive or promotion.sensitive):
             return WithheldReason.HINT_ONLY
-        spent = self._of(event.shopper, event.at)
-        if spent.offers.get(promotion.promotion_id, 0) >= promotion.daily_cap:
-            return WithheldReason.CAP_DAY
-        until_ms, _ = spent.cooling.get(_group(promotion), (event.at.mono_ms, ""))
-        if event.at.mono_ms < until_ms:
-            return WithheldReason.COOL_DOWN
-        return WithheldReason.QUIET_HOURS if quiet else None
+        if not circumstances.is_test:
+            spent = self._of(event.shopper, event.at)
+            if spent.offers.get(promotion.promotion_id, 0) >= promotion.daily_cap:
+                return WithheldReason.CAP_DAY
+            cooling = spent.cooling.get(rule.group)
+            if cooling is not None and event.at.mono_ms < cooling[0]:
+                return WithheldReason.COOL_DOWN
+        return WithheldReason.QUIET_HOURS if quiet and rule.push else None
 
-    def _propose(self, promotion: Promotion, event: Entered | Dwelled, version: int, *, push: bool, spends: bool) -> OfferMatched:
-        matched = OfferMatched(
-            offer=self._new_id(),
-            shopper=event.shopper,
-            visit=event.visit,
-            zone=event.zone,
-            promotion_id=promotion.promotion_id,
-            kind=promotion.kind,
-            at=event.at,
-            deadline=event.at.plus(promotion.deadline_ms),
-            push=push,
-            cool_down_group=_group(promotion),
-            cool_down_ms=promotion.cool_down_ms,
-            catalogue_version=version,
-        )
-        spent = self._of(event.shopper, event.at)
-        spent.offers[promotion.promotion_id] = spent.offers.get(promotion.promotion_id, 0) + 1
-        if promotion.cool_down_ms:
-            spent.cooling[_group(promotion)] = (event.at.mono_ms + promotion.cool_down_ms, matched.offer)
+    def _spend(self, matched: OfferMatched, *, spends: bool) -> None:
+        spent = self._of(matched.shopper, matched.at)
+        spent.offers[matched.promotion_id] = spent.offers.get(matched.promotion_id, 0) + 1
+        if matched.cool_down_ms:
+            spent.cooling[matched.cool_down_group] = (matched.at.mono_ms + matched.cool_down_ms, matched.offer)
         if spends:
-            spent.pushed_visits[event.visit] = matched.offer
-        self._proposals[matched.offer] = matched
-        return matched
+            spent.pushed_visits[matched.visit] = matched.offer
 
     def _of(self, shopper: str, at: Instant) -> _Spent:
         spent = self._spent.get(shopper)
@@ -224,6 +287,15 @@ class Offers:
             spent = self._spent[shopper] = _Spent(at.mono_ms)
         spent.touched_ms = at.mono_ms
         return spent
+
+    def held(self, promotion: Promotion, event: Entered | Dwelled) -> Held:
+        """The figures behind a cap or a cool-down, for whoever has to explain it; right after ``match`` those of the event."""
+        spent = self._of(event.shopper, event.at)
+        return Held(
+            spent.offers.get(promotion.promotion_id, 0),
+            spent.cooling.get(_group(promotion)),
+            spent.pushed_visits.get(event.visit),
+        )
 
     # ---- central's answers and time -------------------------------------------------------------------------------------------
 
@@ -252,12 +324,17 @@ class Offers:
 
         The push stays spent, because central may have granted it and only its answer was lost.
         """
-        late = [o for o, proposal in self._proposals.items() if proposal.deadline.mono_ms < now.mono_ms]
-        for offer in late:
-            del self._proposals[offer]
-        oldest = now.mono_ms - _FORGET_SHOPPER_MS
-        for shopper in [name for name, spent in self._spent.items() if spent.touched_ms < oldest]:
-            del self._spent[shopper]
+        late = []
+        if now.mono_ms > self._late_ms:
+            late = [o for o, proposal in self._proposals.items() if proposal.deadline.mono_ms < now.mono_ms]
+            for offer in late:
+                del self._proposals[offer]
+            self._late_ms = min((proposal.deadline.mono_ms for proposal in self._proposals.values()), default=_NEVER_MS)
+        if self._swept_ms is None or now.mono_ms - self._swept_ms >= _SWEEP_MS:
+            self._swept_ms = now.mono_ms
+            oldest = now.mono_ms - _FORGET_SHOPPER_MS
+            for shopper in [name for name, spent in self._spent.items() if spent.touched_ms < oldest]:
+                del self._spent[shopper]
         return [Verdict(offer, "late", "late") for offer in late]
 
     def next_deadline_ms(self) -> int | None:
@@ -283,6 +360,7 @@ class Offers:
                 if past.kind in PUSH_KINDS:
                     spent.pushed_visits[past.visit] = past.offer
             if past.state == "proposed":
+                self._late_ms = 0
                 self._proposals[past.offer] = OfferMatched(
                     offer=past.offer,
                     shopper=past.shopper,
@@ -297,6 +375,31 @@ class Offers:
                     cool_down_ms=past.cool_down_ms,
                     catalogue_version=0,
                 )
+
+
+def _matched(offer: str, rule: _Rule, event: Entered | Dwelled, version: int) -> OfferMatched:
+    promotion = rule.promotion
+    return OfferMatched(
+        offer=offer,
+        shopper=event.shopper,
+        visit=event.visit,
+        zone=event.zone,
+        promotion_id=promotion.promotion_id,
+        kind=promotion.kind,
+        at=event.at,
+        deadline=event.at.plus(promotion.deadline_ms),
+        push=rule.push,
+        cool_down_group=rule.group,
+        cool_down_ms=promotion.cool_down_ms,
+        catalogue_version=version,
+    )
+
+
+_Schedule = tuple[int | None, int | None, tuple[TimeWindow, ...]]
+
+
+def _schedule(promotion: Promotion) -> _Schedule:
+    return promotion.effective_from_ms, promotion.effective_until_ms, promotion.windows
 
 
 def _group(promotion: Promotion) -> str:

@@ -13,11 +13,13 @@ from gateway.core.identity import DayRoster, Identity
 from gateway.core.model import (
     Anchor,
     Belief,
+    Circumstances,
     ClockQuality,
     Consent,
     Counters,
     Dwelled,
     Entered,
+    Evidence,
     IBeacon,
     Instant,
     Memory,
@@ -64,6 +66,8 @@ class Tuning:
     company_id: int | None = None
     keeps_phones: bool = True
     """False until the privacy settings are complete: shopper tokens are dropped unread."""
+    listen_only: bool = False
+    """Visits are measured, and every promotion is withheld."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ class Pipeline:
         self.identity = Identity(tuning.day_start_s, tuning.skew_s, self.counters)
         self._shop = shop
         self._tuning = tuning
-        self._decoder = Decoder(tuning.service_uuid16, tuning.company_id, knows=self.identity.knows)
+        self._decode = Decoder(tuning.service_uuid16, tuning.company_id, knows=self.identity.knows).decode
         self._positioning = Positioning(shop)
         self._presence = Presence(
             shop, margin=tuning.margin, hold_ms=tuning.hold_ms, visit_gap_ms=tuning.visit_gap_ms, new_id=new_id
@@ -102,18 +106,26 @@ class Pipeline:
         self._beacons_by_short_id: dict[int, Anchor] = {}
         self._ticked_ms = now.mono_ms
         self._housekept_ms = now.mono_ms
+        self.test_beliefs: dict[str, Belief] = {}
+        """The newest belief about each test shopper."""
         self.beacon_heard_ms: dict[str, int] = {}
         """Monotonic milliseconds at which each registered fixed beacon was last heard."""
         self._index_beacons()
 
     # ---- what comes down ------------------------------------------------------------------------------------------------------
 
-    def use_shop(self, shop: Shop) -> None:
-        """Swap zones and anchors."""
+    @property
+    def shop(self) -> Shop:
+        """Zones and anchors in force."""
+        return self._shop
+
+    def use_shop(self, shop: Shop, wall_ms: int) -> None:
+        """Swap zones and anchors; who is in a zone that is gone leaves it with the next tick."""
         self._shop = shop
         self._positioning.use(shop)
-        self._presence.use(shop, {} if self.catalogue is None else self.catalogue.dwells())
         self._index_beacons()
+        old = self.catalogue
+        self.use_catalogue(None if old is None else self.compile_catalogue(old.version, old.promotions, old.quiet_hours, wall_ms))
 
     def compile_catalogue(
         self, version: int, promotions: Iterable[Promotion], quiet: QuietHours | None, wall_ms: int
@@ -133,6 +145,10 @@ class Pipeline:
     def apply_roster_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> None:
         """Check-ins and opt-outs in a roster that is in force."""
         self._follow_roster(self.identity.apply_delta(day, version, upserts, removals))
+
+    def use_test_shoppers(self, day: int, entries: Iterable[RosterEntry], wall_ms: int) -> None:
+        """The technician's test shoppers of one day: they go the real path, outside of caps and counts."""
+        self._follow_roster(self.identity.use_own(day, entries, wall_ms))
 
     def decide(self, verdict: Verdict) -> bool:
         """Take central's answer to a proposal; False when nothing waits for it (any more)."""
@@ -160,18 +176,18 @@ class Pipeline:
         """One advertisement: ``data`` are its AD structures as they were on the air; the address is never an identity."""
         counters = self.counters
         counters.advertisements += 1
-        frame = self._decoder.decode(data)
-        if frame is None:
-            counters.strangers += 1
-        elif type(frame) is ShopperToken:
-            self._receive_token(receiver, rssi_dbm, frame, at)
-        elif type(frame) is IBeacon:
+        frame = self._decode(data)
+        if type(frame) is IBeacon:
             beacon = self._beacons_by_key.get((frame.uuid, frame.major, frame.minor))
             if beacon is None:
                 counters.strangers += 1
             else:
                 counters.beacons += 1
                 self.beacon_heard_ms[beacon.name] = at.mono_ms
+        elif frame is None:
+            counters.strangers += 1
+        elif type(frame) is ShopperToken:
+            self._receive_token(receiver, rssi_dbm, frame, at)
         elif type(frame) is Reject:
             _count(counters.rejects, f"{frame.format}.{frame.kind}")
         else:
@@ -224,9 +240,14 @@ class Pipeline:
 
     def _watch_for_conflict(self, shopper: str, zone: str, at: Instant) -> None:
         """The same token loud in two zones that are not neighbours: somebody repeats it."""
-        loud = self._loud.setdefault(shopper, {})
+        loud = self._loud.get(shopper)
+        if loud is None:
+            loud = self._loud[shopper] = {}
         loud[zone] = at.mono_ms
-        recent = [other for other, heard_ms in loud.items() if at.mono_ms - heard_ms <= _CONFLICT_WITHIN_MS]
+        # Most have been loud in one zone only, and this is asked for every loud token.
+        if len(loud) == 1:
+            return
+        recent = [other for other, heard_ms in loud.items() if at.mono_ms - heard_ms <= _CONFLICT_WITHIN_MS and other != zone]
         if not any(self._are_apart(zone, other) for other in recent):
             return
         if self._conflict_until_ms.get(shopper, 0) <= at.mono_ms:
@@ -235,7 +256,7 @@ class Pipeline:
 
     def _are_apart(self, zone: str, other: str) -> bool:
         """Two zones that are known not to be neighbours."""
-        if zone == other or zone not in self._shop.zones or other not in self._shop.zones:
+        if zone not in self._shop.zones or other not in self._shop.zones:
             return False
         near, far = self._shop.zones[zone].neighbours, self._shop.zones[other].neighbours
         return near is not None and far is not None and other not in near and zone not in far
@@ -258,8 +279,9 @@ class Pipeline:
         events, self._remembered = self._remembered, []
         if self.catalogue is not None:
             self.catalogue.advance(now.wall_ms)
-        beliefs = {belief.shopper: belief for belief in self._positioning.beliefs(now)}
-        for belief in beliefs.values():
+        for belief in self._positioning.beliefs(now):
+            if self.identity.is_own(belief.shopper):
+                self.test_beliefs[belief.shopper] = belief
             consent = self._consents.get(belief.shopper)
             if consent is not None:
                 events += self._presence.update(belief, consent)
@@ -269,7 +291,7 @@ class Pipeline:
         for verdict in late:
             _count(self.counters.offers, verdict.state)
         if now.mono_ms - self._housekept_ms >= _HOUSEKEEPING_MS:
-            self._housekeep(now, beliefs)
+            self._housekeep(now)
         forgotten, self._forgotten = tuple(self._forgotten), []
         return Step(outcomes, late, forgotten)
 
@@ -285,33 +307,41 @@ class Pipeline:
         """Shoppers in some zone now."""
         return self._presence.present
 
+    def zone_of(self, shopper: str) -> str | None:
+        """Where the shopper is now."""
+        return self._presence.zone_of(shopper)
+
     def _outcome(self, event: PresenceEvent) -> Outcome:
         if not isinstance(event, Entered | Dwelled) or self.catalogue is None or event.zone not in self._shop.zones:
             return Outcome(event)
-        evidence = event.evidence
-        outcome = self._offers.match(
-            event,
-            self._shop.zones[event.zone],
-            self.catalogue,
-            quality=self._quality,
+        is_test = self.identity.is_own(event.shopper)
+        circumstances = Circumstances(
+            self._quality,
             conflict=event.at.mono_ms < self._conflict_until_ms.get(event.shopper, event.at.mono_ms),
-            by_receiver=evidence is not None
-            and any(
-                level.source == "receiver"
-                and level.anchor in self._shop.anchors
-                and self._shop.anchors[level.anchor].zone == event.zone
-                # Fainter than this a receiver speaks against its zone, so that only the hint would be left.
-                and level.level_dbm >= self._shop.zones[event.zone].enter_dbm
-                for level in evidence.anchors
-            ),
+            by_receiver=event.evidence is not None and self._is_heard_in(event.zone, event.evidence),
+            listen_only=self._tuning.listen_only,
+            is_test=is_test,
         )
-        _count(self.counters.offers, "matched", len(outcome.offers))
+        outcome = self._offers.match(event, self._shop.zones[event.zone], self.catalogue, circumstances)
+        if not is_test:
+            _count(self.counters.offers, "matched", len(outcome.offers))
         return outcome
 
-    def _housekeep(self, now: Instant, beliefs: dict[str, Belief]) -> None:
+    def _is_heard_in(self, zone: str, evidence: Evidence) -> bool:
+        return any(
+            level.source == "receiver"
+            and level.anchor in self._shop.anchors
+            and self._shop.anchors[level.anchor].zone == zone
+            # Fainter than this a receiver speaks against its zone, so that only the hint would be left.
+            and level.level_dbm >= self._shop.zones[zone].enter_dbm
+            for level in evidence.anchors
+        )
+
+    def _housekeep(self, now: Instant) -> None:
         """Drop what nobody can need any more, so that every table stays as small as the people in the shop."""
         self._housekept_ms = now.mono_ms
-        for shopper in [s for s in self._consents if s not in beliefs and not self._presence.is_present(s)]:
+        self.test_beliefs = {s: belief for s, belief in self.test_beliefs.items() if self.identity.is_own(s)}
+        for shopper in [s for s in self._consents if not self._positioning.follows(s) and not self._presence.is_present(s)]:
             del self._consents[shopper]
         # A token's minute is fresh from one skew before it began to one after it ended; until then its hint must not count anew.
         oldest = now.mono_ms - _MINUTE_MS - 2000 * self._tuning.skew_s

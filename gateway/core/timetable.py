@@ -12,6 +12,9 @@ from gateway.core.model import Promotion, QuietHours, TimeWindow
 
 _DAY_MINUTES = 1440
 _HORIZON_DAYS = 8
+_TURN_DAYS = 16
+_LAST_MS = 253_370_678_400_000
+"""The end of the year 9998: calendars of Python end a year later."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,6 +43,47 @@ def next_change(promotion: Promotion, wall_ms: int, zone: tzinfo) -> int | None:
             for start, end in _instances(promotion.windows, today + timedelta(days=offset), zone):
                 bounds += (start, end)
     return min((bound for bound in bounds if bound > wall_ms), default=None)
+
+
+def next_turn(promotion: Promotion, wall_ms: int, zone: tzinfo) -> int | None:
+    """The first moment after ``wall_ms`` at which it goes into force or out of it; ``None``: never.
+
+    Windows repeat each week, so what has not happened two weeks after the dates began will not happen; two, because the clocks
+    may skip a window once.
+    """
+    begin_ms = promotion.effective_from_ms or 0
+    until_ms = promotion.effective_until_ms
+    from_ms = max(wall_ms, begin_ms)
+    if from_ms > _LAST_MS:
+        return None
+    if not promotion.windows:
+        spans = [(begin_ms, until_ms)]
+        horizon_ms = from_ms
+    else:
+        first = local_time(from_ms, zone).date()
+        days = [first + timedelta(days=offset) for offset in range(-1, _TURN_DAYS)]
+        spans = _merged([span for day in days for span in _instances(set(promotion.windows), day, zone)], begin_ms, until_ms)
+        horizon_ms = _instant(days[-1], 0, zone, fold=0)
+    for start, end in spans:
+        if start > wall_ms and (until_ms is None or start < until_ms):
+            return start
+        if end is None or end > horizon_ms:
+            return until_ms if until_ms is not None and until_ms > wall_ms else None
+        if end > wall_ms:
+            return end
+    return None
+
+
+def _merged(spans: list[tuple[int, int]], begin_ms: int, until_ms: int | None) -> list[tuple[int, int | None]]:
+    """Within the dates, in order; what touches or overlaps is one."""
+    merged: list[tuple[int, int | None]] = []
+    last = -1
+    for start, end in sorted((max(start, begin_ms), end if until_ms is None else min(end, until_ms)) for start, end in spans):
+        if start < end:
+            first = merged.pop()[0] if merged and start <= last else start
+            last = max(last, end)
+            merged.append((first, last))
+    return merged
 
 
 def is_quiet(quiet: QuietHours | None, wall_ms: int, zone: tzinfo) -> bool:

@@ -5,6 +5,7 @@ New events go before the backlog, so that a shopper who is in the shop now does 
 
 import asyncio
 import logging
+from typing import Literal
 
 from gateway.contract.settings import Broker
 from gateway.contract.topics import StoreTopics
@@ -31,7 +32,11 @@ class Delivery:
         self._clock = clock
         self._wake = asyncio.Event()
         self._central_online = asyncio.Event()
+        self._central_told = False
+        """Whether central's birth or will has come over this connection."""
         self._central_instance: str | None = None
+        self._acknowledged_ms: int | None = None
+        """When central last acknowledged anything (monotonic milliseconds)."""
         self._confirmed_ms: dict[int, int] = {}
         """When the broker took each event that central has not acknowledged (monotonic milliseconds), by number."""
         self._live_next = 1
@@ -48,9 +53,11 @@ class Delivery:
         A broker that lost its database has neither central's session nor its birth, and throws away what is sent too early.
         """
         self._central_online.clear()
+        self._central_told = False
 
     def central_is(self, state: str, instance: str) -> bool:
         """Take central's birth or will; returns whether this is another central than before, which may know less."""
+        self._central_told = True
         changed = state == "online" and instance != self._central_instance
         if state == "online":
             self._central_instance = instance
@@ -60,10 +67,23 @@ class Delivery:
         self._wake.set()
         return changed
 
+    @property
+    def central(self) -> Literal["online", "offline", "unknown"]:
+        """What is known of central on this connection."""
+        if self._central_online.is_set():
+            return "online"
+        return "offline" if self._central_told else "unknown"
+
+    @property
+    def since_last_ack_s(self) -> float | None:
+        """Seconds since central's last acknowledgement, ``None`` before the first."""
+        return None if self._acknowledged_ms is None else (self._clock.now().mono_ms - self._acknowledged_ms) / 1000
+
     async def acknowledged(self, epoch: str, seq: int) -> None:
         """Central has stored everything up to ``seq``; an ack of another epoch is about another file."""
         if epoch != self._store.epoch:
             return
+        self._acknowledged_ms = self._clock.now().mono_ms
         await self._store.acknowledged(seq)
         for number in [number for number in self._confirmed_ms if number <= seq]:
             del self._confirmed_ms[number]

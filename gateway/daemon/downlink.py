@@ -1,6 +1,7 @@
 """What central sends down: verified, brought into force, and remembered so that a restart without network finds it again."""
 
 import asyncio
+import contextlib
 import logging
 
 from gateway.contract.downlinks import (
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _MAX_WAITING_DELTAS = 256
 _MAX_CHUNKS = -(-MAX_SHOPPERS // MAX_RECORDS_PER_CHUNK)
 _ROSTERS = "roster/"
+_CATALOGUE = "catalogue"
 _GRACE_MS = 2 * 3600 * 1000
 
 
@@ -72,6 +74,18 @@ class Downlinks:
         await self._store.drop_snapshots(unwanted + expired if believed else unwanted)
         self._left_out = bool(expired) and not believed
 
+    async def catalogue(self) -> Catalogue | None:
+        """The catalogue as it came, read back from the database: as a document it would be too large to keep in memory."""
+        for name, payload in await self._store.snapshots(_CATALOGUE):
+            with contextlib.suppress(Untrusted):
+                return self._verifier.open(payload, Catalogue, where=name, now_ms=self._clock.now().wall_ms)
+        return None
+
+    @property
+    def catalogue_not_after_ms(self) -> int:
+        """When the catalogue in force expires."""
+        return self._catalogue_not_after_ms
+
     async def take(self, topic: str, payload: bytes) -> None:
         """One message below the store's ``down/``; anything that cannot be trusted leaves the old one in force."""
         name = topic.removeprefix(self._prefix)
@@ -85,7 +99,7 @@ class Downlinks:
     async def _take(self, name: str, payload: bytes, *, keep: bool) -> None:
         now_ms = self._clock.now().wall_ms
         parts = name.split("/")
-        if name == "catalogue":
+        if name == _CATALOGUE:
             catalogue = self._verifier.open(payload, Catalogue, where=name, now_ms=now_ms)
             if await self._use_catalogue(catalogue) and keep:
                 await self._store.keep_snapshot(name, catalogue.version, payload)

@@ -298,3 +298,54 @@ def _tls(settings: Broker) -> ssl.SSLContext | None:
             f"a certificate or key cannot be used ({printable(error)}).", where="broker.tls_*_file", do="Check the files."
         ) from error
     return context
+
+
+async def probe(settings: Broker, client_id: str, topic: str, *, wait_s: float = 2.0) -> bytes | None:
+    """Connect once as a guest who leaves nothing behind; the retained message of ``topic``, or ``None`` if there is none.
+
+    ``TryAgain`` says at which step it failed: name, connection, certificate or login.
+    """
+    where = f"{settings.host}:{settings.port}"
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise TryAgain("the broker's name is not found.", where=where, do="Check broker.host and the network's DNS.") from error
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(str(found[0][4][0]), settings.port)
+        writer.close()
+    except (OSError, TimeoutError) as error:
+        raise TryAgain(
+            f"the broker does not answer ({printable(error) or 'no answer'}).",
+            where=where,
+            do="Check broker.port, the firewall, and whether the broker runs.",
+        ) from error
+    is_five = settings.protocol == "5"
+    client = aiomqtt.Client(
+        settings.host,
+        settings.port,
+        username=settings.username,
+        password=_password(settings),
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5 if is_five else aiomqtt.ProtocolVersion.V311,
+        clean_session=None if is_five else True,
+        timeout=_CALL_TIMEOUT_S,
+        tls_context=_tls(settings),
+    )
+    try:
+        async with client:
+            await client.subscribe(topic, qos=1, timeout=_CALL_TIMEOUT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    async for message in client.messages:
+                        assert isinstance(message.payload, bytes)
+                        return message.payload
+    except (aiomqtt.MqttError, OSError) as error:
+        raise TryAgain(
+            f"the broker refuses the login or breaks off ({printable(error)}).",
+            where=where,
+            do="Check user name, password file, certificates and broker.protocol.",
+        ) from error
+    finally:
+        client._client._sock_close()  # noqa: SLF001 -- as in Session
+    return None

@@ -51,7 +51,7 @@ _WORLD = (BleakError, OSError, EOFError)
 
 
 class ScannerState(Enum):
-    """How the scan is doing."""
+    """How the scan is doing; the values are what `gateway status --json` prints."""
 
     STOPPED = "stopped"
     """``run`` is not running."""

@@ -230,7 +230,7 @@ def test_an_app_is_enrolled_with_key_consent_and_stores(db: Database) -> None:
 def test_who_opts_out_is_gone_but_what_happened_stays_countable(db: Database) -> None:
     records.enrol(db, "anna", bytes(32), Consent.OFFERS, ["demo"])
     records.name_pseudonyms(db, "demo", 7, [(ANNA, "anna")])
-    assert records.inbox_of(db, "demo", ANNA) == ("anna", Consent.OFFERS)
+    assert records.inbox_of(db, "demo", ANNA) == ("anna", Consent.OFFERS, False)
     decide(db, "o1", inbox="anna")
     records.queue_for_app(db, "o1", "anna", b"{}", NOW_MS + 1)
     assert records.opt_out(db, "anna")

@@ -493,3 +493,105 @@ def test_one_who_repeats_a_good_token_with_everything_changed_fills_no_table() -
     for number in range(5000):
         identity.resolve(forged(PHONE.token(UNIX_S), number), at(UNIX_S))
     assert entries_held_by(identity) <= before + 1
+
+
+# ---- the technician's test shoppers -------------------------------------------------------------------------------------------
+
+
+def own(identity: Identity, phones: list[Phone], day: int = DAY) -> list[str]:
+    return identity.use_own(day, [phone.entry(day, Consent.OFFERS) for phone in phones], UNIX_S * 1000)
+
+
+def heard(identity: Identity, phone: Phone) -> Recognised | None:
+    return identity.resolve(phone.token(UNIX_S + 60), at(UNIX_S + 60))
+
+
+def test_a_test_shopper_is_recognised_without_any_roster_of_centrals() -> None:
+    identity = Identity(0, 120, Counters())
+    identity.prepare(UNIX_S * 1000)
+    assert own(identity, [PHONE]) == []
+    assert name_of(heard(identity, PHONE)) == PHONE.name(DAY)
+    assert identity.is_own(PHONE.name(DAY))
+    assert identity.roster_size == 0
+    assert not identity.has_left("somebody of yesterday", UNIX_S * 1000), "nobody has left a roster that central never sent"
+    assert own(identity, []) == [PHONE.name(DAY)]
+    assert heard(identity, PHONE) is None
+
+
+def test_a_test_shopper_survives_every_new_roster_and_every_delta() -> None:
+    identity = identity_for(PHONES[1:])
+    own(identity, [PHONE])
+    identity.put_in_force(roster_of(PHONES[2:], DAY, identity.windows_around(UNIX_S * 1000, DAY), version=2))
+    assert identity.apply_delta(DAY, 3, [PHONES[1].entry(DAY)], [PHONES[2].name(DAY)]) == [PHONES[2].name(DAY)]
+    assert [name_of(heard(identity, phone)) is not None for phone in PHONES] == [True, True, False, True, True]
+
+
+def test_the_shopper_whose_place_a_test_took_is_back_afterwards_as_central_has_it_by_then() -> None:
+    identity = identity_for(PHONES)
+    own(identity, [PHONE])
+    recognised = heard(identity, PHONE)
+    assert recognised is not None
+    assert recognised.consent == Consent.OFFERS
+    assert not identity.is_own(PHONES[1].name(DAY))
+    assert identity.apply_delta(DAY, 2, [], [PHONE.name(DAY)]) == [], "the test goes on"
+    assert name_of(heard(identity, PHONE)) == PHONE.name(DAY)
+    assert own(identity, []) == [PHONE.name(DAY)]
+    assert heard(identity, PHONE) is None
+    identity = identity_for(PHONES)
+    own(identity, [PHONE])
+    own(identity, [])
+    recognised = heard(identity, PHONE)
+    assert recognised is not None
+    assert recognised.consent == BOTH
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["own", "roster", "add", "remove", "prepare"]), st.sets(st.integers(0, 4))),
+        max_size=12,
+    )
+)
+def test_whatever_the_order_those_are_known_who_are_in_the_roster_or_under_test(changes: list[tuple[str, set[int]]]) -> None:
+    identity = identity_for([])
+    version, central, testing = 1, set[int](), set[int]()
+    for change, who in changes:
+        phones = [PHONES[index] for index in sorted(who)]
+        match change:
+            case "own":
+                own(identity, phones)
+                testing = who
+            case "roster":
+                version += 1
+                identity.put_in_force(roster_of(phones, DAY, identity.windows_around(UNIX_S * 1000, DAY), version=version))
+                central = who
+            case "add":
+                version += 1
+                identity.apply_delta(DAY, version, [phone.entry(DAY) for phone in phones], [])
+                central = central | who
+            case "remove":
+                version += 1
+                identity.apply_delta(DAY, version, [], [phone.name(DAY) for phone in phones])
+                central = central - who
+            case "prepare":
+                prepared(identity, UNIX_S * 1000, budget=2)
+    prepared(identity, UNIX_S * 1000)
+    for index, phone in enumerate(PHONES):
+        recognised = heard(identity, phone)
+        assert (recognised is not None) == (index in central | testing)
+        if recognised is not None:
+            assert recognised.consent == (Consent.OFFERS if index in testing else BOTH)
+        assert identity.is_own(phone.name(DAY)) == (index in testing)
+    assert identity.roster_size == len(central)
+
+
+def test_test_shoppers_of_past_days_leave_nothing_behind() -> None:
+    def after(days: int) -> int:
+        identity = Identity(0, 120, Counters())
+        for day in range(days):
+            now_ms = (UNIX_S + day * 86_400) * 1000
+            identity.prepare(now_ms)
+            for which in (DAY + day, DAY + day + 1):
+                identity.use_own(which, [PHONE.entry(which, Consent.OFFERS)], now_ms)
+        return entries_held_by(identity)
+
+    assert after(40) == after(3)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.core.model import (
     PUSH_KINDS,
+    Circumstances,
     ClockQuality,
     Consent,
     Dwelled,
@@ -84,9 +85,11 @@ def match(
     quality: ClockQuality = ClockQuality.SYNCHRONISED,
     conflict: bool = False,
     by_receiver: bool = True,
+    listen_only: bool = False,
+    is_test: bool = False,
 ) -> Outcome:
     zone = SHOP.zones[event.zone]
-    return offers.match(event, zone, promotions, quality=quality, conflict=conflict, by_receiver=by_receiver)
+    return offers.match(event, zone, promotions, Circumstances(quality, conflict, by_receiver, listen_only, is_test))
 
 
 def result(outcome: Outcome) -> dict[str, str]:
@@ -523,22 +526,21 @@ events = st.one_of(
     promotions=promotions_of_any_kind,
     seed=st.randoms(use_true_random=False),
     story=st.lists(events, max_size=5),
-    conflict=st.booleans(),
-    by_receiver=st.booleans(),
-    quality=st.sampled_from(list(ClockQuality)),
+    told=st.fixed_dictionaries(
+        {name: st.booleans() for name in ("conflict", "by_receiver", "listen_only", "is_test")}
+        | {"quality": st.sampled_from(list(ClockQuality))}
+    ),
     quiet=st.sampled_from([None, ALWAYS_QUIET]),
 )
 def test_each_promotion_of_the_zone_gets_one_answer_and_always_the_same(
-    promotions: list[Promotion], seed: Any, story: list[Entered | Dwelled], conflict: bool, by_receiver: bool,
-    quality: ClockQuality, quiet: QuietHours | None,
-) -> None:  # fmt: skip
+    promotions: list[Promotion], seed: Any, story: list[Entered | Dwelled], told: dict[str, Any], quiet: QuietHours | None
+) -> None:
     shuffled = list(promotions)
     seed.shuffle(shuffled)
     first, second = Offers(ids()), Offers(ids())
     for event in story:
-        options: Any = {"conflict": conflict, "by_receiver": by_receiver, "quality": quality}
-        outcome = match(first, event, catalogue(*promotions, quiet=quiet), **options)
-        assert outcome == match(second, event, catalogue(*shuffled, quiet=quiet), **options)
+        outcome = match(first, event, catalogue(*promotions, quiet=quiet), **told)
+        assert outcome == match(second, event, catalogue(*shuffled, quiet=quiet), **told)
         asked = {
             rule.promotion_id
             for rule in promotions
@@ -552,7 +554,24 @@ def test_each_promotion_of_the_zone_gets_one_answer_and_always_the_same(
         assert result(outcome).keys() == asked
         assert sum(offer.kind in PUSH_KINDS for offer in outcome.offers) <= 1
         assert all(offer.push == (offer.kind != "info") for offer in outcome.offers)
-        assert not outcome.offers or event.consent & Consent.OFFERS
+        assert not outcome.offers or (event.consent & Consent.OFFERS and not told["listen_only"])
+
+
+def test_for_a_test_shopper_neither_cap_nor_cool_down_nor_the_visits_push_is_ever_spent() -> None:
+    offers = Offers(ids())
+    rules = catalogue(promotion("cheese", cool_down_ms=60_000), promotion("wine", "info"), promotion("bread", priority=-1))
+    expected = {"cheese": "push", "wine": "card", "bread": "lower_priority"}
+    for again in range(3):
+        at = START.plus(again * 1000)
+        assert result(match(offers, entered(at=at), rules, is_test=True)) == expected
+    assert result(match(offers, entered(at=START.plus(4000)), rules)) == expected, "and nobody else's count has moved"
+
+
+@pytest.mark.parametrize("consent", [Consent.NONE, BOTH])
+def test_who_only_listens_offers_nothing_and_says_why(consent: Consent) -> None:
+    outcome = match(Offers(ids()), entered(consent=consent), catalogue(promotion("a"), promotion("b", "info")), listen_only=True)
+    reason = "listen_only" if consent else "no_consent"
+    assert result(outcome) == {"a": reason, "b": reason}
 
 
 # ---- any order of visits, answers, lateness and restarts ----------------------------------------------------------------------

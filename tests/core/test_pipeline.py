@@ -230,7 +230,7 @@ def test_a_new_shop_is_used_at_once() -> None:
     store.stay(3, dairy=-60)
     swapped = {name: replace(anchor, zone="wine" if anchor.zone == "dairy" else anchor.zone) for name, anchor in
                EVERY_ZONE_HEARS.anchors.items()}  # fmt: skip
-    store.pipeline.use_shop(Shop(ZONES, swapped))
+    store.pipeline.use_shop(Shop(ZONES, swapped), store.now.wall_ms)
     store.stay(3, dairy=-60)
     assert store.story == ["started", "entered dairy", "exited dairy: moved", "entered wine"]
 

@@ -9,19 +9,18 @@ import json
 import sys
 import time
 from argparse import ArgumentParser
-from functools import partial
 from pathlib import Path
 
 from gateway.central.inbox import Inboxes
 from gateway.central.service import Central
 from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
+from gateway.cli.run import AdapterEar
 from gateway.contract.messages import AppOffer
 from gateway.contract.settings import CentralSettings, Settings, read_settings
 from gateway.contract.shop import read_shop
 from gateway.core.model import ClockQuality, Instant
 from gateway.daemon import Daemon
-from gateway.io.scanner import Scanner
 from tests.e2e.world import Pace
 
 
@@ -45,10 +44,7 @@ async def run_gateway(config: Path, clock: HurriedClock) -> None:
     settings = read_settings(config, Settings)
     daemon = Daemon(settings, read_shop(settings.shop_path.read_bytes(), "shop").compiled(), clock)
     # The radio has the machine's clock: its patience is about BlueZ, which is not in a hurry.
-    ears = [
-        Scanner(receiver.adapter, partial(daemon.heard, receiver.name), lambda: time.monotonic_ns() // 1_000_000)
-        for receiver in settings.receivers
-    ]
+    ears = [AdapterEar(receiver, settings, daemon, lambda: time.monotonic_ns() // 1_000_000) for receiver in settings.receivers]
     await daemon.run(ears, stop_on_signals())
 
 

@@ -22,6 +22,8 @@ LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR; nRF Sniffer for Bluetooth LE, as Wireshark's
 """
 
 from collections.abc import Sequence
+from functools import cache
+from struct import unpack_from
 
 from gateway.core.captures.records import Report, Skipped
 
@@ -166,10 +168,20 @@ def crc(pdu: bytes) -> bytes:
     >>> crc(bytes.fromhex("0209060504030201020106")).hex()
     '9a2aa1'
     """
-    table, value = _CRC_TABLE, 0xAAAAAA
-    for octet in pdu:
-        value = value >> 8 ^ table[(value ^ octet) & 0xFF]
+    table, value = _crc_of_pairs(), 0xAAAAAA
+    pairs = len(pdu) // 2
+    for pair in unpack_from(f"<{pairs}H", pdu):
+        value = value >> 16 ^ table[(value ^ pair) & 0xFFFF]
+    if len(pdu) % 2:
+        value = value >> 8 ^ _CRC_TABLE[(value ^ pdu[-1]) & 0xFF]
     return value.to_bytes(3, "little")
+
+
+@cache
+def _crc_of_pairs() -> tuple[int, ...]:
+    """Two octets at once: half the steps. Only captures whose CRCs nobody has checked need it, so it is made by the first."""
+    one = _CRC_TABLE
+    return tuple(one[first] >> 8 ^ one[(second ^ one[first]) & 0xFF] for second in range(256) for first in range(256))
 
 
 def _crc_of_octet(value: int) -> int:

@@ -128,9 +128,13 @@ class Store:
         """The names of all remembered downlinks."""
         return await self._thread.run(lambda db: [name for (name,) in db.execute("SELECT name FROM snapshot").fetchall()])
 
-    async def snapshots(self) -> list[tuple[str, bytes]]:
-        """All remembered downlinks, by name."""
-        return await self._thread.run(lambda db: list(db.execute("SELECT name, payload FROM snapshot ORDER BY name").fetchall()))
+    async def snapshots(self, only: str | None = None) -> list[tuple[str, bytes]]:
+        """All remembered downlinks, by name, or the one of this name."""
+        return await self._thread.run(
+            lambda db: list(
+                db.execute("SELECT name, payload FROM snapshot WHERE ?1 IS NULL OR name = ?1 ORDER BY name", [only]).fetchall()
+            )
+        )
 
 
 def _epoch(db: Database) -> str:

@@ -49,7 +49,7 @@ def record(db: Database, outcome: Outcome) -> None:
             getattr(event, "zone", None),
             outcome.catalogue_version,
             json.dumps(Counter(withheld.reason.value for withheld in outcome.withheld)),
-            json.dumps(_evidence(event)),
+            json.dumps(_evidence(event) | _what_decided(outcome)),
         ],
     )
     ledger = row.lastrowid
@@ -125,10 +125,29 @@ def _evidence(event: PresenceEvent) -> dict[str, Any]:
     return {}
 
 
+def _what_decided(outcome: Outcome) -> dict[str, Any]:
+    """What is needed besides the catalogue to decide about the event again."""
+    decided: dict[str, Any] = {"consent": int(outcome.event.consent)}
+    circumstances = outcome.circumstances
+    if circumstances is not None:
+        decided["circumstances"] = {
+            "quality": circumstances.quality.value,
+            "conflict": circumstances.conflict,
+            "by_receiver": circumstances.by_receiver,
+            "listen_only": circumstances.listen_only,
+            "is_test": circumstances.is_test,
+        }
+    return decided
+
+
 def decide(db: Database, verdict: Verdict, wall_ms: int) -> None:
-    """Note how a proposal ended; a grant that comes after ``late`` is noted, one after a refusal is not."""
+    """Note how a proposal ended; a grant that comes after ``late`` is noted, one after a refusal is not.
+
+    A refusal after ``late`` gives only its reason: the push stays spent, as it does in the running process.
+    """
     db.execute(
-        "UPDATE offer SET state = ?, reason = ?, decided_wall_ms = ? WHERE offer = ? AND state IN ('proposed', 'late')",
+        "UPDATE offer SET state = CASE WHEN state = 'late' AND ?1 = 'refused' THEN state ELSE ?1 END, reason = ?2,"
+        " decided_wall_ms = ?3 WHERE offer = ?4 AND state IN ('proposed', 'late')",
         [verdict.state, verdict.reason, wall_ms, verdict.offer],
     )
 
@@ -165,11 +184,12 @@ def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
     return Memory(
         alive_wall_ms,
         tuple(OpenVisit(row[0], row[1], Consent(row[2]), *row[3:]) for row in visits),
-        tuple(map(_past_offer, offers)),
+        tuple(map(past_offer, offers)),
         tuple((name, first_ms) for name, first_ms in named),
     )
 
 
-def _past_offer(row: tuple[Any, ...]) -> PastOffer:
+def past_offer(row: tuple[Any, ...]) -> PastOffer:
+    """From the columns of ``PastOffer`` and the reason, in this order."""
     past = PastOffer(*row[:-1])
     return replace(past, state="granted") if row[-1] in STILL_SPENT else past

@@ -1,0 +1,101 @@
+"""`gateway beacon`: the fixed beacons of the shop."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli import completion
+from gateway.cli.options import CHANGED_KEYS, CONFIG, GatewayConfig, Json, json_shape
+
+app = typer.Typer(help="Fixed beacons: iBeacons at known places, which the app tells of.", no_args_is_help=True)
+
+_VIEW = "name, zone, uuid, major, minor"
+
+
+@app.command("add", epilog=json_shape(f"{CHANGED_KEYS}, beacon ({_VIEW})"))
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, - and _, such as shelf-7.")],
+    zone: Annotated[str | None, typer.Option(help="Where it stands.", autocompletion=completion.zones)] = None,
+    uuid: Annotated[str | None, typer.Option(help="Its UUID; without it chain.beacon_uuid of the settings.")] = None,
+    major: Annotated[int | None, typer.Option(min=0, max=65_535, help="Without it what most beacons have.")] = None,
+    minor: Annotated[int | None, typer.Option(min=1, max=65_534, help="Without it the next free; unique in the shop.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Change an existing beacon: what is given here, no more.")] = False,
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Register a beacon, or change one with --replace; says what to write into it. A running gateway uses it at once.
+
+    Example: gateway beacon add shelf-7 --zone dairy
+    """
+    from gateway.cli.change import change, print_changed, print_json
+    from gateway.cli.reach import Gateway
+    from gateway.contract.shop import BeaconEntry
+    from gateway.contract.shop_edits import next_minor, usual_major, with_anchor
+    from gateway.contract.shop_view import BeaconChanged, beacon_view
+    from gateway.errors import WrongCommand
+
+    gateway = Gateway(config)
+    before = gateway.shop()
+    options: dict[str, str | int | None] = {"zone": zone, "uuid": uuid, "major": major, "minor": minor}
+    given = {field: value for field, value in options.items() if value is not None}
+    if name not in before.shop.anchors:
+        if zone is None:
+            raise WrongCommand("a new beacon stands somewhere.", where=name, do="Name its zone: --zone ZONE.")
+        chain_uuid = uuid or gateway.settings.chain.beacon_uuid
+        if chain_uuid is None:
+            raise WrongCommand("its UUID is not known.", where=name, do="Give --uuid, or set chain.beacon_uuid in the settings.")
+        given["uuid"] = chain_uuid
+        given.setdefault("major", usual_major(before.shop))
+        if minor is None:
+            given["minor"] = next_minor(before.shop)
+    after = with_anchor(before.shop, "beacon", name, given, replace=replace)
+    changed = change(gateway, before, after)
+    entry = after.anchors[name]
+    assert isinstance(entry, BeaconEntry)
+    beacon = beacon_view(name, entry)
+    if json:
+        print_json(BeaconChanged(**changed.model_dump(), beacon=beacon))
+        return
+    print_changed(changed, before.shop, after)
+    print(f"next: let it transmit iBeacon {beacon.uuid}, major {beacon.major}, minor {beacon.minor}")
+
+
+@app.command("list", epilog=json_shape(f"beacons ({_VIEW})"))
+def list_(
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """List the fixed beacons.
+
+    Example: gateway beacon list
+    """
+    from gateway.cli.change import print_json
+    from gateway.cli.columns import columns
+    from gateway.cli.reach import Gateway
+    from gateway.contract.shop import BeaconEntry
+    from gateway.contract.shop_view import Beacons, beacon_view
+
+    anchors = Gateway(config).shop().shop.anchors
+    views = [beacon_view(name, entry) for name, entry in sorted(anchors.items()) if isinstance(entry, BeaconEntry)]
+    if json:
+        print_json(Beacons(beacons=tuple(views)))
+    elif not views:
+        print("no beacons yet; add one: gateway beacon add NAME --zone ZONE")
+    else:
+        rows = [(beacon.name, beacon.zone, beacon.uuid, beacon.major, beacon.minor) for beacon in views]
+        print("\n".join(columns(("beacon", "zone", "uuid", "major", "minor"), rows)))
+
+
+@app.command("remove", epilog=json_shape(CHANGED_KEYS))
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A beacon of the shop.", autocompletion=completion.beacons)],
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Forget a beacon; what apps tell of it does not count any more.
+
+    Example: gateway beacon remove shelf-7
+    """
+    from gateway.cli.change import remove_anchor
+
+    remove_anchor(config, "beacon", name, as_json=json)

@@ -1,0 +1,231 @@
+"""`gateway doctor`: looks at everything that the gateway stands on, one line each, and says how to mend it."""
+
+import asyncio
+import os
+import platform
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from gateway.cli.reach import Gateway
+from gateway.contract.control import ShopInForce, Status, StatusRequest
+from gateway.contract.fields import Strict
+from gateway.contract.messages import CentralState, read
+from gateway.contract.settings import Settings
+from gateway.contract.shop import ReceiverEntry
+from gateway.contract.topics import CENTRAL_STATE
+from gateway.core.sanitiser import printable
+from gateway.errors import GatewayError, TryAgain
+from gateway.io.bluetooth import Adapter, adapters, blocked_radios, lacks_power
+from gateway.io.broker import probe
+from gateway.io.clock import is_synchronised
+from gateway.io.store.looking import waiting_events
+
+FAILED_EXIT_CODE = 75
+_LITTLE_DISK_MIB = 200
+_MIB = 1024 * 1024
+_SIGNS = {"ok": "ok", "warning": "WARN", "failed": "FAIL"}
+
+
+class Check(Strict):
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    found: str
+    do: str = ""
+    """How to mend it."""
+
+
+class Examination(Strict):
+    """What `gateway doctor --json` prints."""
+
+    checks: tuple[Check, ...]
+    ok: int
+    warnings: int
+    failed: int
+
+
+def run_doctor(config: Path, *, as_json: bool) -> int:
+    """Print the checks as they are made; the exit code says whether one failed."""
+    found = []
+    for check in _checks(config):
+        found.append(check)
+        if not as_json:
+            print(f"{_SIGNS[check.state]:<6}{check.name:<14}{printable(check.found)}", flush=True)
+            if check.do:
+                print(f"{'':<20}{printable(check.do, limit=400)}", flush=True)
+    counts = {state: sum(check.state == state for check in found) for state in _SIGNS}
+    if as_json:
+        examination = Examination(checks=tuple(found), ok=counts["ok"], warnings=counts["warning"], failed=counts["failed"])
+        print(examination.model_dump_json(indent=2))
+    else:
+        print(f"\n{counts['ok']} in order, {counts['warning']} to look at, {counts['failed']} to mend")
+    return FAILED_EXIT_CODE if counts["failed"] else 0
+
+
+def _ok(name: str, found: str) -> Check:
+    return Check(name=name, state="ok", found=found)
+
+
+def _warning(name: str, found: str, do: str) -> Check:
+    return Check(name=name, state="warning", found=found, do=do)
+
+
+def _failed(name: str, found: str, do: str) -> Check:
+    return Check(name=name, state="failed", found=found, do=do)
+
+
+def _of(name: str, error: GatewayError) -> Check:
+    return _failed(name, f"{error.where}: {error.what}" if error.where else error.what, error.do)
+
+
+def _checks(config: Path) -> Iterator[Check]:
+    yield _machine()
+    try:
+        gateway = Gateway(config)
+    except GatewayError as error:
+        yield _of("settings", error)
+        return
+    settings = gateway.settings
+    yield _ok("settings", str(config))
+    yield from _privacy_and_trust(settings, config)
+    yield _clock(settings)
+    yield _state(settings)
+    yield _power()
+    yield from _radio(settings)
+    # Before becoming the service's user, who may not look at everything above.
+    yield from _daemon(gateway)
+    yield asyncio.run(_broker(settings))
+
+
+def _machine() -> Check:
+    bits, version = 8 * struct.calcsize("P"), platform.python_version()
+    found = f"{platform.machine()}, {bits} bit, Python {version}"
+    if bits != 64:
+        return _failed("machine", found, "Install a 64-bit Raspberry Pi OS: some libraries exist for that only.")
+    return _ok("machine", found)
+
+
+def _privacy_and_trust(settings: Settings, config: Path) -> Iterator[Check]:
+    missing = settings.privacy.missing
+    if missing:
+        do = f"Nothing about phones is kept before these are set in {config}."
+        yield _warning("privacy", f"missing: {', '.join(missing)}", do)
+    else:
+        yield _ok("privacy", f"controller {settings.privacy.controller}")
+    if settings.trust.public_keys:
+        yield _ok("trust", f"{len(settings.trust.public_keys)} public key(s) of central pinned")
+    else:
+        yield _warning("trust", "no key of central is pinned", "Put what `gateway central key` prints into trust.public_keys.")
+
+
+def _clock(settings: Settings) -> Check:
+    if settings.clock.assume_synchronised:
+        return _ok("clock", "assumed to be right (clock.assume_synchronised)")
+    if is_synchronised():
+        return _ok("clock", "synchronised")
+    return _failed("clock", "not synchronised: nobody is recognised", "timedatectl set-ntp true; is the NTP server reachable?")
+
+
+def _state(settings: Settings) -> Check:
+    folder = settings.state_dir
+    if not folder.exists():
+        return _warning("disk", f"{folder} does not exist yet", "The gateway makes it when it first runs.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return _warning("disk", f"{folder} belongs to somebody else, so it was not looked at", "Run this with sudo.")
+    free_mib = shutil.disk_usage(folder).free // _MIB
+    try:
+        rows, _ = waiting_events(settings.database_path)
+    except GatewayError as error:
+        return _of("disk", error)
+    found = f"{free_mib} MiB free in {folder}, {rows} events waiting"
+    return _ok("disk", found) if free_mib >= _LITTLE_DISK_MIB else _failed("disk", found, "Make room: events may be lost.")
+
+
+def _power() -> Check:
+    short = lacks_power()
+    if short is None:
+        return _ok("power", "no sensor (not a Raspberry Pi)")
+    if short:
+        return _failed("power", "under-voltage", "Use the Pi's own power supply and a short cable: the radio suffers first.")
+    return _ok("power", "enough voltage")
+
+
+def _radio(settings: Settings) -> Iterator[Check]:
+    blocked = blocked_radios()
+    for name, hard in blocked:
+        do = "A switch on the machine turns it off." if hard else "sudo rfkill unblock bluetooth"
+        yield _failed("radio", f"{name} is blocked", do)
+    try:
+        known = asyncio.run(adapters())
+    except GatewayError as error:
+        yield _of("radio", error)
+        return
+    if not known:
+        yield _failed("radio", "bluetoothd knows no adapter", "Is one plugged in? bluetoothctl list, dmesg | grep -i bluetooth")
+    for receiver in settings.receivers:
+        yield _receiver(receiver.name, receiver.adapter, known)
+
+
+def _receiver(name: str, wanted: str | None, known: list[Adapter]) -> Check:
+    usable = [adapter for adapter in known if wanted in {None, adapter.name}]
+    if not usable:
+        names = ", ".join(adapter.name for adapter in known) or "none"
+        return _failed("radio", f"receiver {name} wants {wanted or 'an adapter'}, there is: {names}", "Correct [[receivers]].")
+    powered = [adapter for adapter in usable if adapter.powered]
+    if not powered:
+        return _failed(
+            "radio", f"receiver {name}: {usable[0].name} is powered off", f"bluetoothctl select {usable[0].address}; power on"
+        )
+    return _ok("radio", f"receiver {name}: {powered[0].name} is powered")
+
+
+def _daemon(gateway: Gateway) -> Iterator[Check]:
+    try:
+        status = gateway.ask(StatusRequest(), Status)
+        shop = gateway.shop()
+    except GatewayError as error:
+        yield _of("daemon", error)
+        return
+    if status is None:
+        yield _warning("daemon", "not running", "sudo systemctl start gateway")
+    else:
+        rate = sum(receiver.heard_per_s for receiver in status.receivers)
+        yield _ok("daemon", f"running, {rate:g} advertisements/s")
+    yield from _shop(gateway.settings, shop)
+
+
+def _shop(settings: Settings, in_force: ShopInForce) -> Iterator[Check]:
+    shop = in_force.shop
+    if not shop.zones:
+        yield _warning("shop", "no zones: nobody can be located", "gateway zone add NAME")
+        return
+    nowhere = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
+    for name in nowhere:
+        yield _warning("shop", f"receiver {name} stands nowhere", f"gateway receiver add {name} --zone ZONE")
+    covered = {anchor.zone for anchor in shop.anchors.values()}
+    for anchor in shop.anchors.values():
+        covered |= set(anchor.covers) if isinstance(anchor, ReceiverEntry) else set()
+    for zone in sorted(set(shop.zones) - covered):
+        yield _warning("shop", f"zone {zone} has no anchor: nobody can ever be in it", f"gateway beacon add NAME --zone {zone}")
+    if not nowhere and set(shop.zones) <= covered:
+        yield _ok("shop", f"{len(shop.zones)} zones, {len(shop.anchors)} anchors")
+
+
+async def _broker(settings: Settings) -> Check:
+    where = f"{settings.broker.host}:{settings.broker.port}"
+    try:
+        payload = await probe(settings.broker, f"doctor-{settings.store}-{settings.gateway}", CENTRAL_STATE)
+        if payload is None:
+            return _warning("broker", f"{where} answers, and has not heard of central", "Is gateway central running there?")
+        central = read(CentralState, payload, CENTRAL_STATE).data.state
+    except GatewayError as error:
+        return _of("broker", error)
+    except TimeoutError:
+        return _of("broker", TryAgain("the broker does not answer in time.", where=where))
+    if central != "online":
+        return _warning("broker", f"{where} answers, central is {central}", "Start gateway central where it belongs.")
+    return _ok("broker", f"{where} answers, central is online")

@@ -1,0 +1,238 @@
+"""`gateway offer`: the promotions that central has sent, and those that marketing is about to hand to it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli import completion
+from gateway.cli.options import CENTRAL_CONFIG, CONFIG, CentralConfig, GatewayConfig, Json, json_shape
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from gateway.contract.control import CatalogueInForce
+    from gateway.contract.offer_view import OfferView
+    from gateway.contract.promotion_lint import LintReport
+    from gateway.contract.promotions import Window
+
+app = typer.Typer(help="Promotions: what central has sent, and what marketing hands to it.", no_args_is_help=True)
+
+LINT_ERRORS_EXIT_CODE = 78
+
+PromotionsFile = Annotated[Path, typer.Argument(metavar="FILE", help='JSON: {"promotions": …}; - = standard input.')]
+_PROMOTION = "promotion (as in the file), zones, in_force"
+
+
+@app.command("list", epilog=json_shape(f"version, not_after, promotions ({_PROMOTION})"))
+def list_(config: GatewayConfig = CONFIG, json: Json = False) -> None:
+    """List the promotions in the gateway's catalogue, the highest priority first.
+
+    Example: gateway offer list
+    """
+    from gateway.cli.catalogue import catalogue_of, title_of
+    from gateway.cli.change import print_json
+    from gateway.cli.columns import columns
+    from gateway.cli.reach import Gateway
+
+    gateway = Gateway(config)
+    catalogue, reason = catalogue_of(gateway)
+    if json:
+        print_json(catalogue)
+        return
+    print(_heading(catalogue, reason, gateway.settings.time_zone))
+    rows = [
+        (
+            each.promotion.promotion_id,
+            each.promotion.kind,
+            each.in_force,
+            _trigger(each.promotion.trigger, each.promotion.dwell_s),
+            each.promotion.priority,
+            sorted(each.zones),
+            title_of(each.promotion.long_title),
+        )
+        for each in catalogue.promotions
+    ]
+    if rows:
+        print("\n".join(columns(("promotion", "kind", "in force", "trigger", "priority", "zones", "title"), rows)))
+
+
+@app.command("show", epilog=json_shape(f"{_PROMOTION}, next_change_time"))
+def show(
+    promotion_id: Annotated[
+        str, typer.Argument(metavar="PROMOTION", help="A promotion_id.", autocompletion=completion.promotions)
+    ],
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Show everything about one promotion: where it applies, whether it is in force, and when that changes.
+
+    Example: gateway offer show yoghurt-monday
+    """
+    from zoneinfo import ZoneInfo
+
+    from gateway.cli.catalogue import catalogue_of
+    from gateway.cli.change import print_json
+    from gateway.cli.reach import Gateway
+    from gateway.contract.offer_view import OfferView
+    from gateway.core.spelling import no_such
+    from gateway.core.timetable import next_turn
+    from gateway.errors import TryAgain, WrongCommand
+    from gateway.io.clock import SystemClock
+
+    gateway = Gateway(config)
+    catalogue, reason = catalogue_of(gateway)
+    by_id = {each.promotion.promotion_id: each for each in catalogue.promotions}
+    if reason:
+        raise TryAgain(reason)
+    if promotion_id not in by_id:
+        raise WrongCommand(no_such("promotion", promotion_id, by_id))
+    found = by_id[promotion_id]
+    time_zone = ZoneInfo(gateway.settings.time_zone)
+    turn = next_turn(found.promotion.compiled(), SystemClock().now().wall_ms, time_zone)
+    view = OfferView(promotion=found.promotion, zones=found.zones, in_force=found.in_force, next_change_time=turn)
+    if json:
+        print_json(view)
+    else:
+        print("\n".join(_everything(view, time_zone)))
+
+
+@app.command("import", epilog=json_shape("store, promotions"))
+def import_(
+    file: PromotionsFile,
+    store: Annotated[
+        str | None, typer.Option(help="Store that the promotions are for; not needed where central has one.")
+    ] = None,
+    config: CentralConfig = CENTRAL_CONFIG,
+    json: Json = False,
+) -> None:
+    """Replace a store's promotions at central, all or nothing; a running service publishes them at once.
+
+    Example: gateway offer import promotions.json --store demo
+    """
+    from gateway.cli.central import import_promotions
+
+    import_promotions(config, file, store, as_json=json)
+
+
+@app.command(
+    "lint",
+    epilog=json_shape("promotions, errors, warnings, shop_known, findings (severity, code, promotion_id, what)"),
+)
+def lint(
+    file: PromotionsFile,
+    shop: Annotated[Path | None, typer.Option(help="Shop file with the zones and tags that the promotions name.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop and time zone apply.")] = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong with promotions: expired, unreachable, untranslated, never winning; ends with 78 on errors.
+
+    Example: gateway offer lint promotions.json --config /etc/beacon-gateway/gateway.toml
+    """
+    from zoneinfo import ZoneInfo
+
+    from gateway.cli.change import print_json
+    from gateway.cli.reach import Gateway
+    from gateway.cli.shop import read_shop_named
+    from gateway.contract import strict_json
+    from gateway.contract.promotion_lint import lint as findings_in
+    from gateway.contract.settings import Settings
+    from gateway.errors import ConfigurationError, Untrusted
+    from gateway.io.clock import SystemClock
+    from gateway.io.input_file import read_input
+
+    try:
+        document = strict_json.parse(read_input(file, strict_json.MAX_BYTES), str(file))
+    except Untrusted as error:
+        raise ConfigurationError(error.what, where=str(file), do="Correct the file.") from error
+    known = None if shop is None else read_shop_named(shop)
+    time_zone = Settings.model_fields["time_zone"].default
+    if config is not None:
+        gateway = Gateway(config)
+        time_zone = gateway.settings.time_zone
+        known = gateway.shop().shop if known is None else known
+    report = findings_in(document, shop=known, now_ms=SystemClock().now().wall_ms, time_zone=ZoneInfo(time_zone))
+    if json:
+        print_json(report)
+    else:
+        print("\n".join(_report(report)))
+    if report.errors:
+        raise typer.Exit(LINT_ERRORS_EXIT_CODE)
+
+
+# ---- for people ---------------------------------------------------------------------------------------------------------------
+
+
+def _heading(catalogue: "CatalogueInForce", reason: str, time_zone: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    from gateway.core.sanitiser import printable
+
+    if catalogue.version is None:
+        return f"no promotions: {printable(reason)}"
+    in_force = sum(each.in_force for each in catalogue.promotions)
+    until = "" if catalogue.not_after is None else f", valid until {_local(catalogue.not_after, ZoneInfo(time_zone))}"
+    return f"catalogue {catalogue.version}: {len(catalogue.promotions)} promotions, {in_force} in force now{until}"
+
+
+def _trigger(trigger: str, dwell_s: int) -> str:
+    return f"dwell {dwell_s} s" if trigger == "dwell" else trigger
+
+
+def _everything(view: "OfferView", time_zone: "tzinfo") -> list[str]:
+    """One line for each field of the promotion, whatever fields there are."""
+    from gateway.cli.columns import text_of
+    from gateway.core.model import PUSH_KINDS
+    from gateway.core.sanitiser import printable
+
+    promotion = view.promotion
+    change = view.next_change_time
+    since = "never again" if change is None else f"from {_local(change, time_zone)}"
+    until = "" if change is None else f" until {_local(change, time_zone)}"
+    rows = [
+        ("in force", f"yes{until}" if view.in_force else f"no, {since}"),
+        ("offered in", text_of(sorted(view.zones)) if view.zones else "no zone of this shop"),
+    ]
+    for field in type(promotion).model_fields:
+        value = getattr(promotion, field)
+        if field == "windows":
+            rows += [(field, _window(window)) for window in value] or [(field, "always")]
+        elif isinstance(value, dict):
+            rows += [(f"{field}.{language}", text) for language, text in value.items()] or [(field, text_of(None))]
+        else:
+            rows.append((field, text_of(value)))
+        if field == "kind":
+            spends = "spends the visit's push" if value in PUSH_KINDS else "silent" if value == "info" else "a push of its own"
+            rows[-1] = (field, f"{value} ({spends})")
+    rule = promotion.compiled()
+    if rule.effective_from_ms is not None and rule.effective_until_ms is not None:
+        local = f"{_local(rule.effective_from_ms, time_zone)} – {_local(rule.effective_until_ms, time_zone)}"
+        rows = [(field, local if field == "promotion_effective_dates" else text) for field, text in rows]
+    width = max(len(field) for field, _ in rows)
+    return [f"{field:<{width}}  {printable(text, limit=2000)}" for field, text in rows]
+
+
+def _window(window: "Window") -> str:
+    days = "every day" if len(set(window.weekdays)) == 7 else "+".join(window.weekdays) or "no day"
+    return f"{days} {window.start}–{window.end}"
+
+
+def _local(wall_ms: int, time_zone: "tzinfo") -> str:
+    from gateway.contract.fields import to_rfc3339
+    from gateway.core.timetable import local_time
+
+    try:
+        return local_time(wall_ms, time_zone).strftime("%a %Y-%m-%d %H:%M %Z")
+    except OverflowError:  # the last hours of the year 9999, in which some people say "for ever"
+        return to_rfc3339(wall_ms)
+
+
+def _report(report: "LintReport") -> list[str]:
+    from gateway.core.sanitiser import printable
+
+    lines = [
+        printable(f"{finding.severity}: {finding.promotion_id or 'file'}: {finding.what} ({finding.code})", limit=1000)
+        for finding in report.findings
+    ]
+    unknown = "" if report.shop_known else "; zones and tags were not checked: name the shop with --shop or --config"
+    return [*lines, f"{report.promotions} promotions: {report.errors} errors, {report.warnings} warnings{unknown}"]

@@ -1,0 +1,73 @@
+"""The gateway of one settings file: the running daemon through its control socket, else its files as its user."""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.contract.control import ShopInForce, ShopRequest, UseShopRequest, digest_of, result_of
+from gateway.contract.fields import Strict
+from gateway.contract.settings import Settings, read_settings
+from gateway.contract.shop import ShopFile, read_shop
+from gateway.errors import ConfigurationError, TryAgain
+from gateway.io.control import ask
+from gateway.io.shop_file import read_shop_file, write_shop_file
+
+Result = TypeVar("Result", bound=Strict)
+
+
+class Gateway:
+    """What commands change and ask, whether a daemon runs or not."""
+
+    def __init__(self, config: Path) -> None:
+        """``ConfigurationError`` when the settings cannot be read."""
+        self.config = config
+        self.settings = read_settings(config, Settings)
+
+    def ask(self, request: Strict, model: type[Result]) -> Result | None:
+        """What the running daemon answers, or ``None`` when none runs; its failures are raised here."""
+        line = ask(self.settings.control_path, request.model_dump_json().encode() + b"\n")
+        return None if line is None else result_of(line, model)
+
+    def shop(self) -> ShopInForce:
+        """The shop in force, or without a daemon the one in the file; an empty one where there is none yet."""
+        running = self.ask(ShopRequest(), ShopInForce)
+        if running is not None:
+            return running
+        self.become_service_user()
+        path = self.settings.shop_path
+        text = read_shop_file(path)
+        return ShopInForce.of(ShopFile() if text is None else read_shop(text, str(path)))
+
+    def use_shop(self, shop: ShopFile, replaces: str) -> bool:
+        """Keep an edited shop; True: it is in force already, False: it will be when the daemon starts.
+
+        ``replaces`` is the digest of the shop that was edited: ``TryAgain`` when somebody else was quicker.
+        """
+        if self.ask(UseShopRequest(shop=shop, replaces=replaces), ShopInForce) is not None:
+            return True
+        self.become_service_user()
+        path = self.settings.shop_path
+        text = read_shop_file(path)
+        if digest_of(ShopFile() if text is None else read_shop(text, str(path))) != replaces:
+            raise TryAgain(
+                "was changed by somebody else meanwhile.", where=str(path), do="Nothing was changed; look and try again."
+            )
+        write_shop_file(path, shop.to_text())
+        return False
+
+    def become_service_user(self) -> None:
+        """Root goes on as the owner of the state folder, so that the daemon can read what is written here."""
+        folder = self.settings.state_dir
+        if os.geteuid() != 0 or not folder.exists():
+            return
+        owner = folder.stat()
+        if owner.st_uid == 0:
+            return
+        try:
+            os.setgroups([])
+            os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+            os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+        except PermissionError as error:
+            raise ConfigurationError(
+                "belongs to another user, and this process may not become that user.", where=str(folder), do="Run this with sudo."
+            ) from error

@@ -1,0 +1,141 @@
+"""`gateway receiver`: what hears the shopper's phone."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli import completion
+from gateway.cli.options import CHANGED_KEYS, CONFIG, GatewayConfig, Json, json_shape
+
+if TYPE_CHECKING:
+    from gateway.contract.settings import Settings
+    from gateway.contract.shop import ShopFile
+    from gateway.contract.shop_view import ReceiverView
+
+app = typer.Typer(help="Receivers: what hears the shopper's phone, such as this machine's adapters.", no_args_is_help=True)
+
+_VIEW = "name, zone, covers, in_shop, in_settings, adapter"
+
+
+@app.command("add", epilog=json_shape(f"{CHANGED_KEYS}, receiver ({_VIEW})"))
+def add(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="As in [[receivers]] of the settings, such as pi.", autocompletion=completion.settings_receivers
+        ),
+    ],
+    zone: Annotated[
+        str | None,
+        typer.Option(help="Where it stands; a phone that it hears loudest is there.", autocompletion=completion.zones),
+    ] = None,
+    covers: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A zone from which it hears phones, too; may be repeated. Neither: it hears the whole shop.",
+            autocompletion=completion.zones,
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Change an existing receiver: what is given here, no more.")] = False,
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Give a receiver its place, or change it with --replace; a running gateway uses it at once.
+
+    Example: gateway receiver add pi --zone dairy --covers entrance
+    """
+    from gateway.cli.change import change, print_changed, print_json
+    from gateway.cli.reach import Gateway
+    from gateway.contract.shop_edits import with_anchor
+    from gateway.contract.shop_view import ReceiverChanged
+    from gateway.core.sanitiser import printable
+
+    gateway = Gateway(config)
+    before = gateway.shop()
+    options = {"zone": zone, "covers": tuple(dict.fromkeys(covers)) if covers else None}
+    given = {field: value for field, value in options.items() if value is not None}
+    after = with_anchor(before.shop, "receiver", name, given, replace=replace)
+    changed = change(gateway, before, after)
+    receiver = next(view for view in _views(after, gateway.settings) if view.name == name)
+    if json:
+        print_json(ReceiverChanged(**changed.model_dump(), receiver=receiver))
+        return
+    print_changed(changed, before.shop, after)
+    if not receiver.in_settings:
+        print(f"note: {name} is no adapter of this machine: no [[receivers]] of {printable(gateway.config)} has this name")
+
+
+@app.command("list", epilog=json_shape(f"receivers ({_VIEW})"))
+def list_(
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """List the receivers of the shop and of the settings.
+
+    Example: gateway receiver list
+    """
+    from gateway.cli.change import print_json
+    from gateway.cli.columns import columns
+    from gateway.cli.reach import Gateway
+    from gateway.contract.shop_view import Receivers
+
+    gateway = Gateway(config)
+    views = _views(gateway.shop().shop, gateway.settings)
+    if json:
+        print_json(Receivers(receivers=tuple(views)))
+    elif not views:
+        print("no receivers yet; add one: gateway receiver add NAME --zone ZONE")
+    else:
+        rows = [(view.name, view.zone, view.covers, _adapter(view), _remark(view)) for view in views]
+        print("\n".join(columns(("receiver", "zone", "covers", "adapter", "remark"), rows)))
+
+
+@app.command("remove", epilog=json_shape(CHANGED_KEYS))
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A receiver of the shop.", autocompletion=completion.receivers)],
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Take a receiver out of the shop; what it hears of shoppers is dropped.
+
+    Example: gateway receiver remove back
+    """
+    from gateway.cli.change import remove_anchor
+
+    remove_anchor(config, "receiver", name, as_json=json)
+
+
+def _views(shop: "ShopFile", settings: "Settings") -> "list[ReceiverView]":
+    """Those of the shop, then those of the settings that stand nowhere."""
+    from gateway.contract.shop import ReceiverEntry
+    from gateway.contract.shop_view import ReceiverView
+
+    here = {receiver.name: receiver.adapter for receiver in settings.receivers}
+    known = {name: entry for name, entry in sorted(shop.anchors.items()) if isinstance(entry, ReceiverEntry)}
+    views = [
+        ReceiverView(
+            name=name,
+            zone=entry.zone,
+            covers=tuple(sorted(entry.covers)),
+            in_shop=True,
+            in_settings=name in here,
+            adapter=here.get(name),
+        )
+        for name, entry in known.items()
+    ]
+    return views + [
+        ReceiverView(name=name, zone=None, covers=(), in_shop=False, in_settings=True, adapter=adapter)
+        for name, adapter in sorted(here.items())
+        if name not in known
+    ]
+
+
+def _adapter(view: "ReceiverView") -> str | None:
+    return view.adapter or ("default" if view.in_settings else None)
+
+
+def _remark(view: "ReceiverView") -> str:
+    if not view.in_shop:
+        return f"stands nowhere: gateway receiver add {view.name} --zone ZONE"
+    whole = "hears the whole shop" if view.zone is None and not view.covers else ""
+    return "; ".join(filter(None, (whole, "" if view.in_settings else "not of this machine")))

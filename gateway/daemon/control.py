@@ -1,0 +1,141 @@
+"""Answers the control socket: what the command line may ask of a running daemon, and change in it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from gateway.contract.control import (
+    AddTechnicianRequest,
+    CatalogueInForce,
+    CatalogueRequest,
+    ExplainRequest,
+    PromotionInForce,
+    RemoveTechnicianRequest,
+    Request,
+    ShopInForce,
+    ShopRequest,
+    Status,
+    StatusRequest,
+    TechniciansRequest,
+    UseShopRequest,
+    answer_of,
+    digest_of,
+    read_request,
+)
+from gateway.contract.downlinks import Catalogue as CatalogueDocument
+from gateway.contract.fields import Strict
+from gateway.contract.settings import Settings
+from gateway.contract.shop import ShopFile
+from gateway.core.pipeline import Pipeline
+from gateway.daemon.downlink import Downlinks
+from gateway.daemon.explain import explain
+from gateway.daemon.technicians import TestShoppers
+from gateway.errors import ConfigurationError, GatewayError, TryAgain
+from gateway.io.clock import Clock
+from gateway.io.shop_file import write_shop_file
+
+log = logging.getLogger(__name__)
+
+
+class Shops:
+    """The shop in force and the file it is kept in."""
+
+    def __init__(self, path: Path, pipeline: Pipeline, clock: Clock) -> None:
+        self._path = path
+        self._pipeline = pipeline
+        self._clock = clock
+        self.shop = ShopFile.of(pipeline.shop)
+        self._changing = asyncio.Lock()
+
+    async def replace(self, shop: ShopFile, replaces: str) -> None:
+        """On disk first, then in force; ``TryAgain`` when the shop is no longer the one that was edited."""
+        async with self._changing:
+            if digest_of(self.shop) != replaces:
+                raise TryAgain("the shop was changed by somebody else meanwhile.", do="Nothing was changed; look and try again.")
+            await asyncio.to_thread(write_shop_file, self._path, shop.to_text())
+            self.shop = shop
+            self._pipeline.use_shop(shop.compiled(), self._clock.now().wall_ms)
+            log.info("a new shop is in force: %d zones, %d anchors", len(shop.zones), len(shop.anchors))
+
+
+class Control:
+    """One answer for each request."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        downlinks: Downlinks,
+        test_shoppers: TestShoppers,
+        clock: Clock,
+        status: Callable[[], Awaitable[Status]],
+    ) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._downlinks = downlinks
+        self._test_shoppers = test_shoppers
+        self._clock = clock
+        self._status = status
+        self._shops = Shops(settings.shop_path, pipeline, clock)
+
+    async def answer(self, line: bytes) -> bytes:
+        """The answer to one line; whatever the world did wrong is in it, not raised."""
+        try:
+            return answer_of(await self._result(read_request(line)))
+        except GatewayError as error:
+            return answer_of(error)
+
+    async def _result(self, request: Request) -> Strict:
+        match request:
+            case StatusRequest():
+                return await self._status()
+            case ShopRequest():
+                return ShopInForce.of(self._shops.shop)
+            case UseShopRequest():
+                await self._shops.replace(request.shop, request.replaces)
+                return ShopInForce.of(self._shops.shop)
+            case CatalogueRequest():
+                return catalogue_in_force(await self._downlinks.catalogue(), self._pipeline, self._clock.now().wall_ms)
+            case TechniciansRequest():
+                pass
+            case AddTechnicianRequest():
+                if not self._settings.privacy.is_complete:
+                    missing = ", ".join(self._settings.privacy.missing)
+                    raise ConfigurationError(
+                        f"no phone is recognised, not even a test shopper's, before these are set: {missing}."
+                    )
+                self._test_shoppers.add(request, self._clock.now())
+            case ExplainRequest():
+                # What takes long is done beside the loop; what it works with is swapped whole, never changed.
+                pipeline, now_ms = self._pipeline, self._clock.now().wall_ms
+                return await asyncio.to_thread(
+                    explain,
+                    self._settings.database_path,
+                    request,
+                    shop=pipeline.shop,
+                    catalogue=pipeline.catalogue,
+                    time_zone=ZoneInfo(self._settings.time_zone),
+                    now_ms=now_ms,
+                )
+            case RemoveTechnicianRequest():
+                self._test_shoppers.remove(request.name, self._clock.now())
+        return self._test_shoppers.report(self._clock.now())
+
+
+def catalogue_in_force(document: CatalogueDocument | None, pipeline: Pipeline, wall_ms: int) -> CatalogueInForce:
+    """The promotions as they came, and which of them are in force."""
+    catalogue = pipeline.catalogue
+    if catalogue is None or document is None or document.version != catalogue.version:
+        return CatalogueInForce()
+    catalogue.advance(wall_ms)
+    by_id = {promotion.promotion_id: promotion for promotion in document.promotions}
+    return CatalogueInForce(
+        version=catalogue.version,
+        not_after=document.not_after,
+        promotions=tuple(
+            PromotionInForce(promotion=by_id[promotion.promotion_id], zones=zones, in_force=in_force)
+            for promotion, zones, in_force in catalogue.everything()
+        ),
+    )

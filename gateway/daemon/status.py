@@ -1,0 +1,124 @@
+"""The gateway on one screen: what it hears, whom it serves, what waits, and the one thing to do next."""
+
+import shutil
+from collections import deque
+from pathlib import Path
+
+from gateway.contract.control import BrokerStatus, DiskStatus, OutboxStatus, ReceiverStatus, Status
+from gateway.contract.settings import Settings
+from gateway.core.model import Instant
+
+_RATE_OVER_MS = 10_000
+_MIB = 1024 * 1024
+_LITTLE_DISK_MIB = 200
+_DEAF_S = 120
+_LONG_UNACKNOWLEDGED_S = 60
+
+
+class HeardRates:
+    """Advertisements per second and receiver over the last ten seconds."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        """Since the start; whoever hears counts here."""
+        self.heard_ms: dict[str, int] = {}
+        """When each receiver was last seen to have heard something (monotonic, as exact as ``sample`` is frequent)."""
+        self._samples: deque[tuple[int, dict[str, int]]] = deque()
+
+    def sample(self, now: Instant) -> None:
+        """To be called about once a second."""
+        before = self._samples[-1][1] if self._samples else {}
+        for receiver, count in self.counts.items():
+            if count != before.get(receiver, 0):
+                self.heard_ms[receiver] = now.mono_ms
+        self._samples.append((now.mono_ms, dict(self.counts)))
+        while self._samples[0][0] < now.mono_ms - _RATE_OVER_MS:
+            self._samples.popleft()
+
+    def per_s(self, receiver: str) -> float:
+        """How many this receiver hears."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_ms, first), (last_ms, last) = self._samples[0], self._samples[-1]
+        return (last.get(receiver, 0) - first.get(receiver, 0)) * 1000 / max(1, last_ms - first_ms)
+
+
+def disk_status(settings: Settings, database: Path) -> DiskStatus:
+    """Room where the database is, or will be."""
+    folder = next((parent for parent in database.parents if parent.exists()), Path("/"))
+    sizes = [part.stat().st_size for part in (database, database.with_name(f"{database.name}-wal")) if part.exists()]
+    return DiskStatus(
+        free_mib=shutil.disk_usage(folder).free // _MIB,
+        database_mib=round(sum(sizes) / _MIB, 1),
+        quota_mib=settings.storage.quota_mib,
+    )
+
+
+def next_step(status: Status, config: str) -> str:  # noqa: C901, PLR0911, PLR0912 -- a list of questions in order of urgency
+    """The one thing a technician should do now; the first trouble that hides the others comes first."""
+    if status.state == "stopped":
+        return "The gateway is not running: sudo systemctl start gateway, then journalctl -u gateway if it ends again."
+    if status.disk.free_mib < _LITTLE_DISK_MIB:
+        return f"Only {status.disk.free_mib} MiB are free: make room on the disk before events are lost."
+    if status.disk.database_mib > 0.9 * status.disk.quota_mib:
+        return "The database is nearly as large as storage.quota_mib allows: see why central does not acknowledge, or raise it."
+    if status.clock == "unsynchronised":
+        return "The clock is not synchronised, so nobody is recognised: see timedatectl, and whether NTP is reachable."
+    if status.privacy_missing:
+        return f"Nothing about phones is kept before these are set in {config}: {', '.join(status.privacy_missing)}."
+    if not status.trusts_central:
+        return f"No catalogue or roster is believed before trust.public_keys is set in {config} (gateway central key prints it)."
+    if not status.receivers:
+        return f"No receiver is configured: add [[receivers]] to {config}."
+    if not status.zones:
+        return "The shop has no zones: gateway zone add NAME, then gateway receiver add NAME --zone ZONE."
+    for receiver in status.receivers:
+        if not receiver.in_shop:
+            return f"Receiver {receiver.name} stands nowhere in the shop: gateway receiver add {receiver.name} --zone ZONE."
+    for receiver in status.receivers:
+        if receiver.state == "deaf":
+            return f"Receiver {receiver.name} hears nothing: {receiver.trouble or 'see gateway doctor'}"
+        if receiver.heard_s_ago is not None and receiver.heard_s_ago > _DEAF_S:
+            return f"Receiver {receiver.name} has heard nothing for {receiver.heard_s_ago:.0f} s: see gateway doctor."
+    if status.broker.state == "offline":
+        return f"The broker {status.broker.host}:{status.broker.port} is not reached: gateway doctor says at which step it fails."
+    if status.central == "offline":
+        return "Central is offline: events wait here until it is back; nobody gets an offer meanwhile."
+    if status.central == "unknown":
+        return "The broker has not heard of central yet: is gateway central running, and may it write central/state?"
+    if status.outbox.oldest_s is not None and status.outbox.oldest_s > _LONG_UNACKNOWLEDGED_S:
+        return f"Central has not acknowledged events for {status.outbox.oldest_s:.0f} s: does it serve this store? See its log."
+    if status.catalogue is None:
+        return "Central has sent no promotions yet: gateway offer import FILE, where central runs."
+    if not status.roster_size and not status.test_shoppers:
+        return "Nobody is in the roster yet: enrol an app with central, or try gateway test-shopper add NAME."
+    if status.mode == "listen-only":
+        return 'Only listening: nothing is offered until mode = "live" in the settings.'
+    if not status.catalogue.in_force:
+        return "No promotion is in force at the moment: gateway offer list shows when they are."
+    return "Nothing: all is well."
+
+
+def stopped_status(settings: Settings, version: str, outbox: OutboxStatus, zones: int, anchors: int) -> Status:
+    """What can be said without a running daemon, but for the next step."""
+    return Status(
+        version=version,
+        store=settings.store,
+        gateway=settings.gateway,
+        state="stopped",
+        mode=settings.mode,
+        receivers=tuple(
+            ReceiverStatus(name=receiver.name, adapter=receiver.adapter, state="stopped", heard_per_s=0.0, in_shop=True)
+            for receiver in settings.receivers
+        ),
+        zones=zones,
+        anchors=anchors,
+        outbox=outbox,
+        broker=BrokerStatus(host=settings.broker.host, port=settings.broker.port, state="offline", connections=0),
+        central="unknown",
+        clock="unsynchronised",
+        disk=disk_status(settings, settings.database_path),
+        privacy_missing=tuple(settings.privacy.missing),
+        trusts_central=bool(settings.trust.public_keys),
+        next_step="",
+    )

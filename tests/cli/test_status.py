@@ -1,0 +1,196 @@
+"""`gateway status` and `gateway doctor`: what a technician reads first, and the one thing to do next."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.status import screen
+from gateway.contract.control import Status
+from gateway.daemon.status import next_step
+from tests.fakes.bluez import FakeBlueZ
+
+WELL: dict[str, Any] = {
+    "version": "0.1.0",
+    "store": "demo",
+    "gateway": "pi-1",
+    "state": "running",
+    "mode": "live",
+    "uptime_s": 4000.0,
+    "receivers": [
+        {"name": "door", "adapter": "hci0", "state": "hearing", "scanning": "active", "heard_per_s": 42.5, "heard_s_ago": 0.4, "in_shop": True}
+    ],
+    "shoppers_present": 3,
+    "roster_size": 120,
+    "zones": 4,
+    "anchors": 9,
+    "catalogue": {"version": 7, "promotions": 12, "in_force": 5, "expires_s": 90_000.0},
+    "outbox": {"rows": 2, "oldest_s": 1.5, "last_ack_s": 3.0},
+    "broker": {"host": "broker.example.org", "port": 8883, "state": "online", "connections": 1},
+    "central": "online",
+    "clock": "synchronised",
+    "disk": {"free_mib": 5000, "database_mib": 3.5, "quota_mib": 512},
+    "next_step": "",
+}  # fmt: skip
+DEAF = {**WELL["receivers"][0], "state": "deaf", "trouble": "hci0: is powered off. bluetoothctl power on"}
+SILENT = {**WELL["receivers"][0], "heard_s_ago": 300.0}
+NOWHERE = {**WELL["receivers"][0], "in_shop": False}
+
+
+def status(**changes: Any) -> Status:
+    return Status.model_validate({**WELL, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "all is well"),
+        ({"state": "stopped"}, "systemctl start gateway"),
+        ({"disk": {"free_mib": 20, "database_mib": 3.5, "quota_mib": 512}}, "make room"),
+        ({"disk": {"free_mib": 5000, "database_mib": 500, "quota_mib": 512}}, "quota_mib"),
+        ({"clock": "unsynchronised"}, "timedatectl"),
+        ({"privacy_missing": ["privacy.contact"]}, "privacy.contact"),
+        ({"trusts_central": False}, "trust.public_keys"),
+        ({"receivers": []}, "[[receivers]]"),
+        ({"zones": 0}, "gateway zone add"),
+        ({"receivers": [NOWHERE]}, "gateway receiver add door --zone"),
+        ({"receivers": [DEAF]}, "powered off"),
+        ({"receivers": [SILENT]}, "has heard nothing for 300 s"),
+        ({"broker": {**WELL["broker"], "state": "offline"}}, "broker.example.org:8883 is not reached"),
+        ({"central": "offline"}, "Central is offline"),
+        ({"central": "unknown"}, "central/state"),
+        ({"outbox": {"rows": 9, "oldest_s": 100.0, "last_ack_s": None}}, "not acknowledged events for 100 s"),
+        ({"catalogue": None}, "gateway offer import"),
+        ({"roster_size": 0}, "test-shopper add"),
+        ({"mode": "listen-only"}, 'mode = "live"'),
+        ({"catalogue": {**WELL["catalogue"], "in_force": 0}}, "gateway offer list"),
+        # What hides the rest comes first.
+        ({"clock": "unsynchronised", "zones": 0, "central": "offline"}, "timedatectl"),
+        ({"central": "offline", "catalogue": None, "roster_size": 0}, "Central is offline"),
+    ],
+)  # fmt: skip
+def test_there_is_one_thing_to_do_next(changes: dict[str, Any], told: str) -> None:
+    assert told in next_step(status(**changes), "/etc/beacon-gateway/gateway.toml")
+
+
+def test_all_is_on_one_screen() -> None:
+    lines = screen(status(next_step="Nothing: all is well.", rejects={"ibeacon.length": 4}))
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 110
+    text = "\n".join(lines)
+    for part in (
+        "running for 1 h 6 min", "door (hci0): hearing, 42.5 heard/s, active scan", "3 present, 120 in the roster",
+        "4 zones, 9 anchors", "12 in catalogue version 7, 5 in force now, expires in 1 d 1 h", "2 events waiting, the oldest for 1 s",
+        "last ack 3 s ago", "broker.example.org:8883 online", "5000 MiB free", "ibeacon.length 4", "next: Nothing: all is well.",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_what_came_from_outside_cannot_steer_the_terminal() -> None:
+    lines = screen(status(receivers=[{**DEAF, "trouble": "\x1b[31mred"}], next_step="\x1b[2Jgone"))
+    assert "\x1b" not in "".join(lines)
+
+
+# ---- the commands -------------------------------------------------------------------------------------------------------------
+
+
+def gateway(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from gateway.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\nstate_dir = "{tmp_path}"\n'
+        '[broker]\nhost = "127.0.0.1"\nport = 1\n[[receivers]]\nname = "door"\nadapter = "hci0"\n',
+        encoding="utf-8",
+    )
+    return file
+
+
+def test_without_a_daemon_status_says_so_and_exits_with_69(config: Path) -> None:
+    done = gateway("status", "--config", str(config))
+    assert (done.returncode, done.stderr) == (69, "")
+    assert "NOT RUNNING" in done.stdout
+    assert "systemctl start gateway" in done.stdout
+    told = Status.model_validate_json(gateway("status", "--config", str(config), "--json").stdout)
+    assert (told.state, told.outbox.rows) == ("stopped", 0)
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "test-shopper list"])
+def test_settings_that_are_missing_or_broken_are_a_sentence(tmp_path: Path, command: str) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("store = [", encoding="utf-8")
+    for file in (tmp_path / "missing.toml", broken):
+        done = gateway(*command.split(), "--config", str(file))
+        assert done.returncode in {75, 78}
+        assert "Traceback" not in done.stderr
+        assert str(file) in done.stdout + done.stderr
+
+
+def test_a_test_shopper_needs_a_running_gateway(config: Path, tmp_path: Path) -> None:
+    key = tmp_path / "tina.key"
+    done = gateway("test-shopper", "add", "tina", "--key-file", str(key), "--config", str(config))
+    assert done.returncode == 75
+    assert "no gateway is running" in done.stderr
+    assert len(bytes.fromhex(key.read_text())) == 32
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["Tina", "", "ti na", "\x1b[31m", "x" * 60])
+def test_a_name_that_is_none_is_refused(config: Path, tmp_path: Path, name: str) -> None:
+    done = gateway("test-shopper", "add", name, "--key-file", str(tmp_path / "k"), "--config", str(config))
+    assert done.returncode == 78
+    assert "\x1b" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_bus_doctor_finds_what_is_wrong_and_goes_on(config: Path) -> None:
+    done = gateway("doctor", "--config", str(config), "--json", DBUS_SYSTEM_BUS_ADDRESS="unix:path=/nonexistent")
+    assert done.returncode == 75
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["radio"]["state"] == "failed"
+    assert "D-Bus" in checks["radio"]["found"]
+    assert checks["broker"]["state"] == "failed"
+    assert checks["broker"]["do"]
+    assert checks["shop"]["found"] == "no zones: nobody can be located"
+    assert checks["settings"]["state"] == "ok"
+    assert checks["daemon"]["state"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("adapters", "powered", "found", "state"),
+    [
+        (["hci0"], True, "receiver door: hci0 is powered", "ok"),
+        (["hci0"], False, "receiver door: hci0 is powered off", "failed"),
+        (["hci1"], True, "receiver door wants hci0, there is: hci1", "failed"),
+        ([], True, "bluetoothd knows no adapter", "failed"),
+    ],
+    ids=["well", "off", "another", "none"],
+)
+async def test_doctor_knows_bluetoothds_adapters(
+    config: Path, adapters: list[str], powered: bool, found: str, state: str
+) -> None:
+    async with FakeBlueZ(*adapters) as bluez:
+        if not adapters:
+            await bluez.remove_adapter("hci0")
+        if not powered:
+            await bluez.power("hci0", on=False)
+        done = await asyncio.to_thread(
+            gateway, "doctor", "--config", str(config), "--json", DBUS_SYSTEM_BUS_ADDRESS=bluez.address
+        )
+    radio = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "radio"]
+    assert (radio[0]["found"], radio[0]["state"]) == (found, state)

@@ -1,0 +1,164 @@
+"""scripts/install.sh in a clean Debian root: what it puts where, what it refuses, and that nothing of it stays behind."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.packaging import debian
+from tests.packaging.debian import Root
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SETTINGS = 'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\n'
+MODES = {
+    "/etc/beacon-gateway": "750 root gateway",
+    "/etc/beacon-gateway/gateway.toml": "640 root gateway",
+    "/etc/beacon-gateway/credentials": "700 root root",
+    "/var/lib/beacon-gateway": "700 gateway gateway",
+    "/opt/beacon-gateway/current/": "755 root root",
+    "/etc/systemd/system/gateway.service": "644 root root",
+}
+AS_SERVICE = ["setpriv", "--reuid=gateway", "--regid=gateway", "--init-groups"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    return Root(debian.base(), tmp_path / "debian")
+
+
+def said(root: Root, *command: str) -> str:
+    done = root.run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def files(root: Root) -> set[str]:
+    """Every path that could tell of an installation."""
+    leave_out = "-path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /root -o -path /var/log"
+    return set(said(root, "sh", "-c", f"find / \\( {leave_out} \\) -prune -o -print").splitlines())
+
+
+def test_installs_upgrades_and_leaves_nothing_behind(root: Root) -> None:
+    shutil.copytree(debian.wheels(), root.path("root/wheels"))
+
+    # The first time Debian's packages come too, and the settings are not in order yet.
+    done = root.install("--wheels", "/root/wheels")
+    assert done.returncode == 0, done.stderr
+    assert "Installing Debian packages: python3 python3-venv bluez" in done.stderr
+    installed, following, status = done.stdout.splitlines()
+    assert re.fullmatch(r"Installed: beacon gateway [\d.]+ in /opt/beacon-gateway, .* \(enabled\)\.", installed)
+    assert following.startswith("Next: sudoedit /etc/beacon-gateway/gateway.toml")
+    assert "store_number: Field required" in following
+    assert "adduser NAME gateway" in status
+    for path, mode in MODES.items():
+        assert said(root, "stat", "--format=%a %U %G", path) == mode, path
+    assert said(root, "systemctl", "is-enabled", "gateway") == "enabled"
+    assert said(root, "systemd-analyze", "verify", "gateway.service") == ""
+    assert said(root, "gateway", "--version").startswith("gateway ")
+    assert said(root, "bash", "-c", ". /usr/local/share/bash-completion/completions/gateway; complete -p gateway")
+
+    # As the service's account the program reads its settings, finds them wanting and says so with the code that stops systemd.
+    run = root.run(*AS_SERVICE, "gateway", "run")
+    assert (run.returncode, run.stdout) == (78, "")
+    assert "store: Field required" in run.stderr
+
+    # An upgrade keeps what belongs to the shop, and only the new version stays.
+    before = said(root, "readlink", "-f", "/opt/beacon-gateway/current")
+    kept = {
+        "/etc/beacon-gateway/gateway.toml": SETTINGS,
+        "/etc/beacon-gateway/credentials/broker-password": "secret",
+        "/var/lib/beacon-gateway/shop.json": '{"zones": {}}',
+        "/etc/systemd/system/gateway.service.d/local.conf": "[Service]\nLimitNOFILE=2048\n",
+    }
+    for path, text in kept.items():
+        said(root, "sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" >"$1"', "sh", path, text)
+    done = root.install("--wheels", "/root/wheels")
+    assert done.returncode == 0, done.stderr
+    assert "systemd does not run here" in done.stdout.splitlines()[1]
+    after = said(root, "readlink", "-f", "/opt/beacon-gateway/current")
+    assert after != before
+    assert said(root, "ls", "/opt/beacon-gateway/releases") == Path(after).name
+    assert {path: said(root, "cat", path) for path in kept} == {path: text.strip() for path, text in kept.items()}
+
+    # An upgrade that fails on its way leaves the old version as it is.
+    done = root.install("--wheels", "/root/checkout/docs")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "could not be installed" in done.stderr.splitlines()[-1]
+    assert said(root, "readlink", "-f", "/opt/beacon-gateway/current") == after
+    assert said(root, "ls", "/opt/beacon-gateway/releases") == Path(after).name
+    assert said(root, "gateway", "--version").startswith("gateway ")
+
+    # What was installed can remove itself, and leaves what belongs to the shop.
+    done = root.run("/opt/beacon-gateway/current/scripts/install.sh", "--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path: said(root, "cat", path) for path in kept} == {path: text.strip() for path, text in kept.items()}
+    assert not {"/opt/beacon-gateway", "/usr/local/bin/gateway"} & files(root)
+
+    # Unless --purge is asked for, twice.
+    done = root.install("--uninstall", "--purge")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert kept.keys() <= files(root)
+    assert root.install("--uninstall", "--purge", "--yes").returncode == 0
+    assert [path for path in files(root) if "beacon" in path] == []
+    assert root.run("getent", "passwd", "gateway").returncode == root.run("getent", "group", "gateway").returncode == 2
+
+    # Once more from here on, with nothing for Debian to add: every path is as before.
+    clean = files(root)
+    assert root.install("--wheels", "/root/wheels", "--no-start").returncode == 0
+    assert files(root) - clean
+    assert root.install("--uninstall", "--purge", "--yes").returncode == 0
+    assert files(root) == clean
+
+
+def _not_debian(root: Root) -> None:
+    root.path("etc/os-release").write_text("ID=fedora\n")
+
+
+def _32_bit(root: Root) -> None:
+    dpkg = root.path("usr/local/sbin/dpkg")
+    dpkg.parent.mkdir(parents=True)
+    dpkg.write_text("#!/bin/sh\necho armhf\n")
+    dpkg.chmod(0o755)
+
+
+def _no_room(root: Root) -> None:
+    df = root.path("usr/local/sbin/df")
+    df.parent.mkdir(parents=True)
+    df.write_text("#!/bin/sh\nprintf 'Avail\\n  120\\n'\n")
+    df.chmod(0o755)
+
+
+def _account_taken(root: Root) -> None:
+    said(root, "useradd", "--uid", "1500", "gateway")
+
+
+def _command_taken(root: Root) -> None:
+    command = root.path("usr/local/bin/gateway")
+    command.parent.mkdir(parents=True)
+    command.write_text("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code", "words"),
+    [
+        (_not_debian, 69, "Debian 12 or newer and Raspberry Pi OS"),
+        (_32_bit, 69, "this one is armhf"),
+        (_no_room, 75, "120 MiB left and 400 are needed"),
+        (_account_taken, 75, "a person's account called gateway"),
+        (_command_taken, 75, "/usr/local/bin/gateway is there and belongs to something else"),
+    ],
+    ids=["not Debian", "32 bit", "no room", "account taken", "command taken"],
+)
+def test_refuses_with_one_sentence_and_changes_nothing(
+    root: Root, prepare: Callable[[Root], None], code: int, words: str
+) -> None:
+    prepare(root)
+    before = files(root)
+    done = root.install()
+    assert (done.returncode, done.stdout) == (code, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+    assert files(root) == before
