@@ -1,0 +1,85 @@
+"""Which promotion for this event: what an entry costs in a small and in a very large catalogue."""
+
+import gc
+from datetime import UTC
+
+from bench import scene
+from bench.figures import Effort, Figure, cpu_us, median
+from gateway.core.model import Circumstances, ClockQuality, Consent, Entered, Evidence, Instant, Promotion, TimeWindow
+from gateway.core.offers import Catalogue, Offers
+
+_ZONES = 1000
+_NOW = Instant(1_000_000, 1_790_000_000_000)
+"""A Monday."""
+_SUNDAY_NIGHT = TimeWindow(frozenset({6}), 0, 1)
+_VISIT = 20
+"""Zones that one shopper enters."""
+
+
+def measure(effort: Effort) -> list[Figure]:
+    """Two sizes of catalogue, and a zone with many in force at once."""
+    shoppers = max(20, round(500 * effort.size))
+    sizes = {count: _catalogue(count) for count in (1000, 100_000)}
+    crowded = _catalogue(100_000, in_force=50)
+    took: dict[int, list[float]] = {count: [] for count in sizes}
+    many: list[float] = []
+    for _ in range(effort.rounds):
+        for count, catalogue in sizes.items():
+            took[count].append(_match(catalogue, shoppers))
+        many.append(_match(crowded, max(2, shoppers // 10)))
+    means = (
+        "CPU time of Offers.match for one entry; 1,000 zones, each with one promotion in force and {} that are not; a shopper "
+        "enters 20 zones: the first brings the visit's one push, for the others the reason is found why not"
+    )
+    return [
+        Figure("match_us_1000", "µs", median(took[1000]), 2.0, means=means.format("none")),
+        Figure(
+            "match_us_100000",
+            "µs",
+            median(took[100_000]),
+            2.0,
+            means=means.format(99),
+            beside=f"match_us_1000 {median(took[1000]):.2f}",
+        ),
+        Figure(
+            "match_us_50_in_force",
+            "µs",
+            median(many),
+            means="as before with 50 of the 100 in force, each of which gets its reason",
+        ),
+    ]
+
+
+def _catalogue(count: int, in_force: int = 1) -> Catalogue:
+    promotions = [
+        Promotion(
+            f"promotion-{index}",
+            "offer",
+            frozenset({f"zone-{index % _ZONES}"}),
+            frozenset(),
+            priority=index % 7,
+            windows=() if index // _ZONES < in_force else (_SUNDAY_NIGHT,),
+        )
+        for index in range(count)
+    ]
+    return Catalogue(1, promotions, None, scene.shop(_ZONES), UTC, _NOW.wall_ms)
+
+
+def _match(catalogue: Catalogue, shoppers: int) -> float:
+    zones = scene.shop(_ZONES).zones
+    ids = iter(range(1, 1 << 62))
+    offers = Offers(lambda: f"{next(ids):016x}")
+    circumstances = Circumstances(ClockQuality.SYNCHRONISED)
+    evidence = Evidence(0.9, None, 2.0, ())
+    calls = [
+        (Entered(f"shopper-{number}", f"visit-{number}", zone, _NOW, Consent.OFFERS, evidence), zones[zone])
+        for number in range(shoppers)
+        for zone in (f"zone-{(number * _VISIT + step) % _ZONES}" for step in range(_VISIT))
+    ]
+    gc.collect()
+
+    def work() -> None:
+        for event, zone in calls:
+            offers.match(event, zone, catalogue, circumstances)
+
+    return cpu_us(work, len(calls))

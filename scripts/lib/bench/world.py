@@ -1,0 +1,201 @@
+"""A whole store around a real daemon: Mosquitto, a database on disk, and a central service that answers everything at once.
+
+The central service is a process of its own. It is no real one: it counts what comes in, acknowledges it and grants every offer, so
+that the gateway meets no other limit than its own.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+
+from bench import scene
+from bench.scene import Scene
+from gateway.contract.downlinks import Catalogue, split_roster
+from gateway.contract.messages import Ack, AckData, CentralState, CentralStateData, Decision, DecisionData
+from gateway.contract.promotions import Promotion, Window
+from gateway.contract.settings import Broker, Clock, Privacy, Settings, Trust
+from gateway.contract.topics import ANY_EVENT, CENTRAL_STATE, StoreTopics
+from gateway.core.token import day_of, window_of
+from gateway.io.embedded_broker import embedded_broker
+from gateway.io.signing import Signer
+
+_STORE, _GATEWAY = "bench", "pi-1"
+_ACK_EVERY_S = 0.1
+_KEY = bytes(range(32))
+_DAY_MS = 24 * 3600 * 1000
+TOPICS = StoreTopics(_STORE, _GATEWAY)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a daemon needs to run, and its central service."""
+
+    settings: Settings
+    central: asyncio.subprocess.Process
+
+    async def send(self, version: int) -> None:
+        """Let central publish the catalogue and roster of this version."""
+        assert self.central.stdin is not None
+        self.central.stdin.write(f"{version}\n".encode())
+        await self.central.stdin.drain()
+
+    async def received(self) -> list[tuple[str, int, int]]:
+        """End central; what it received: (type, the event's monotonic ms, monotonic ns of its arrival)."""
+        assert self.central.stdin is not None
+        assert self.central.stdout is not None
+        self.central.stdin.close()
+        return [tuple(row) for row in json.loads(await self.central.stdout.read())]
+
+
+@contextlib.asynccontextmanager
+async def world(*downlinks: Scene) -> AsyncIterator[World]:
+    """Everything but the daemon; version 1, 2, … of catalogue and roster are those of ``downlinks``, and the first is sent."""
+    with tempfile.TemporaryDirectory(prefix="beacon-gateway-bench-") as name:
+        folder = Path(name)
+        for version, size in enumerate(downlinks, 1):
+            (folder / f"{version}.json").write_text(json.dumps(_signed(size, version)), encoding="utf-8")
+        async with embedded_broker(folder) as (_, broker):
+            central = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "bench.world",
+                str(broker.port),
+                str(folder),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=1 << 26,
+                cwd=Path(__file__).parents[1],
+            )
+            made = World(_settings(folder, broker), central)
+            try:
+                await made.send(1)
+                yield made
+            finally:
+                if central.returncode is None:
+                    assert central.stdin is not None
+                    central.stdin.close()
+                    await central.communicate()
+
+
+def _settings(folder: Path, broker: Broker) -> Settings:
+    return Settings(
+        store=_STORE,
+        store_number=1,
+        gateway=_GATEWAY,
+        time_zone="UTC",
+        state_dir=folder / "state",
+        broker=broker,
+        day_start_s=_day_start_s(),
+        privacy=Privacy(controller="c", contact="c", dpia_ack=True),
+        trust=Trust(public_keys=(Signer(_KEY).public_key.hex(),)),
+        clock=Clock(assume_synchronised=True),
+        receivers=(),
+    )
+
+
+def _day_start_s() -> int:
+    """A beginning of the store's day that is hours away, so that no measurement meets the change of pseudonyms."""
+    return (time.time_ns() // 1_000_000_000 // 3600 * 3600 - 6 * 3600) % 86_400
+
+
+def _signed(size: Scene, version: int) -> list[tuple[str, str]]:
+    """(topic, payload) of catalogue and roster."""
+    now_ms = time.time_ns() // 1_000_000
+    closed = Window(weekdays=(_tomorrow(),), start="00:00", end="00:01")
+    promotions = tuple(
+        Promotion(
+            promotion_id=one.promotion_id,
+            kind=one.kind,
+            long_title={"de": f"Angebot Nummer {number}", "en": f"Offer number {number}"},
+            zones=tuple(one.zones),
+            priority=one.priority,
+            windows=(closed,) if one.windows else (),
+        )
+        for number, one in enumerate(scene.promotions(size.promotions, size.zones))
+    )
+    catalogue = Catalogue(store=_STORE, version=version, not_after=now_ms + _DAY_MS, promotions=promotions)
+    day = day_of(window_of(now_ms / 1000), _day_start_s())
+    entries = scene.roster_entries(size.roster, size.seed)
+    manifest, chunks = split_roster(entries, store=_STORE, day=day, version=version, not_after=now_ms + _DAY_MS)
+    signer = Signer(_KEY)
+    documents = [
+        (TOPICS.catalogue, catalogue),
+        (TOPICS.roster_manifest(day), manifest),
+        *((TOPICS.roster_chunk(day, chunk.index), chunk) for chunk in chunks),
+    ]
+    return [(topic, signer.seal(document, source="central", time_ms=now_ms).to_json().decode()) for topic, document in documents]
+
+
+def _tomorrow() -> Any:
+    return ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(datetime.now(UTC).weekday() + 1) % 7]
+
+
+# ---- the process that answers -------------------------------------------------------------------------------------------------
+
+
+class _Central:
+    def __init__(self, client: aiomqtt.Client, folder: Path) -> None:
+        self._client = client
+        self._folder = folder
+        self._received: list[tuple[str, int, int]] = []
+        self._newest: tuple[str, int] = ("", 0)
+        self._acknowledged: tuple[str, int] = ("", 0)
+
+    async def run(self) -> None:
+        await self._client.subscribe(ANY_EVENT, qos=1)
+        state = CentralState(id="1", source="central", time=0, data=CentralStateData(state="online", instance="bench"))
+        await self._client.publish(CENTRAL_STATE, state.to_json(), qos=1, retain=True)
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._acknowledge())]
+        await self._obey()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        print(json.dumps(self._received))
+
+    async def _read(self) -> None:
+        async for message in self._client.messages:
+            arrived = time.monotonic_ns()
+            assert isinstance(message.payload, bytes)
+            event = json.loads(message.payload)
+            self._received.append((event["type"], int(event["monotonicms"]), arrived))
+            self._newest = (event["epoch"], event["seq"])
+            if event["type"] == "offer.matched.v1":
+                data = DecisionData(offer=event["data"]["offer"], granted=True)
+                now_ms = time.time_ns() // 1_000_000
+                decision = Decision(id="1", source="central", time=now_ms, expirytime=now_ms + 60_000, data=data)
+                await self._client.publish(TOPICS.decision, decision.to_json(), qos=1)
+
+    async def _acknowledge(self) -> None:
+        while True:
+            await asyncio.sleep(_ACK_EVERY_S)
+            if self._newest != self._acknowledged:
+                self._acknowledged = self._newest
+                epoch, seq = self._newest
+                ack = Ack(id="1", source="central", time=time.time_ns() // 1_000_000, data=AckData(epoch=epoch, seq=seq))
+                await self._client.publish(TOPICS.ack, ack.to_json(), qos=1)
+
+    async def _obey(self) -> None:
+        """Each line of standard input names a version to publish; its end is ours."""
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            for topic, payload in json.loads((self._folder / f"{line.strip()}.json").read_text("utf-8")):
+                await self._client.publish(topic, payload, qos=1, retain=True)
+
+
+async def _answer(port: int, folder: Path) -> None:
+    async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5, timeout=30) as client:
+        await _Central(client, folder).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(_answer(int(sys.argv[1]), Path(sys.argv[2])))
