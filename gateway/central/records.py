@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from gateway.contract.downlinks import MAX_SHOPPERS
-from gateway.contract.messages import OfferMatchedData, UplinkEvent
+from gateway.contract.messages import LaterEvent, OfferMatchedData, UplinkEvent
 from gateway.contract.promotions import Promotion
 from gateway.core.model import PUSH_KINDS, Consent
 from gateway.errors import ConfigurationError
@@ -57,7 +57,7 @@ def _test_shoppers(db: Database) -> None:
 # ---- events -------------------------------------------------------------------------------------------------------------------
 
 
-def keep_event(db: Database, store: str, gateway: str, event: UplinkEvent, now_ms: int) -> bool:
+def keep_event(db: Database, store: str, gateway: str, event: UplinkEvent | LaterEvent, now_ms: int) -> bool:
     """Store an event; False when it was there already."""
     added = db.execute(
         "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -24,6 +24,7 @@ from gateway.contract.messages import (
     Decision,
     DecisionData,
     GatewayStatus,
+    LaterEvent,
     OfferMatched,
     OfferMatchedData,
     Receipt,
@@ -165,10 +166,12 @@ class Central:
         replies.streams.add((store, gateway, status.epoch))
         replies.decisions += records.open_decisions(db, store, gateway, self._clock.now().wall_ms)
 
-    def _visit(self, db: Database, store: str, event: UplinkEvent) -> int:
+    def _visit(self, db: Database, store: str, event: UplinkEvent | LaterEvent) -> int:
         """The number of the visit that a new event belongs to."""
+        if isinstance(event, VisitEnded | LaterEvent):
+            return 0
         shopper: str | None = getattr(event.data, "shopper", None)
-        if shopper is None or isinstance(event, VisitEnded):
+        if shopper is None:
             return 0
         at_ms = event.data.exit_time if isinstance(event, ZoneExited) else event.time
         return records.visit_number(db, store, shopper, at_ms, self._settings.visit_gap_s * 1000)

@@ -6,7 +6,7 @@ goes into MQTT 5's expiry; uplink events have none, because a number once given 
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from gateway.contract import strict_json
 from gateway.contract.fields import (
@@ -217,6 +217,21 @@ EVENT_TYPES: dict[str, type[UplinkEvent]] = {
 }
 
 
+class LaterData(BaseModel):
+    """Whatever it is."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class LaterEvent(Uplink):
+    """An event that only a newer version knows: stored and acknowledged unread, or it would hold up whatever comes behind it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.]{1,64}$")]
+    data: LaterData
+
+
 class GatewayStatusData(Strict):
     """Whether a gateway is there, and where its numbers begin."""
 
@@ -397,9 +412,11 @@ class Receipt(CloudEvent):
 Message = TypeVar("Message", bound=CloudEvent)
 
 
-def read_event(payload: bytes, where: str) -> UplinkEvent:
+def read_event(payload: bytes, where: str) -> UplinkEvent | LaterEvent:
     """An uplink event; ``Untrusted`` names ``where`` and what is wrong."""
     document = strict_json.parse(payload, where)
+    if document.get("type") not in (*EVENT_TYPES, None):
+        return validated(LaterEvent, document, where)
     try:
         return EVENT.validate_python(document)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A file that somebody names on the command line: read whole, but never much more of it than we could use (/dev/zero has no end)."""
+"""A file named on the command line: read whole, but hardly more of it than we could use (/dev/zero has no end)."""
 
 import os
 from pathlib import Path

@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from gateway.central import records
 from gateway.central.records import CENTRAL
 from gateway.contract.downlinks import MAX_SHOPPERS
-from gateway.contract.messages import OfferMatchedData, UplinkEvent, read_event
+from gateway.contract.messages import LaterEvent, OfferMatchedData, UplinkEvent, read_event
 from gateway.contract.promotions import Promotion
 from gateway.contract.strict_json import canonical
 from gateway.core.model import Consent
@@ -33,7 +33,7 @@ def db(tmp_path: Path) -> Iterator[Database]:
     database.conn.close()
 
 
-def event(seq: int, epoch: str = EPOCH) -> UplinkEvent:
+def event(seq: int, epoch: str = EPOCH) -> UplinkEvent | LaterEvent:
     return read_event(canonical({**EVENTS["tombstone.v1"], "seq": seq, "epoch": epoch}), "test")
 
 

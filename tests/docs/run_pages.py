@@ -94,8 +94,10 @@ def _elsewhere(block: Block) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Without what a shell does not see."""
-    return " ".join(re.sub(r"(^|\s)#.*$", "", text.replace("\\\n", " "), flags=re.MULTILINE).split())
+    """Words alone: without comments, sudo, and the quotes and commas of a test that gives them one by one."""
+    text = re.sub(r"(^|\s)#.*$", "", text.replace("\\\n", " "), flags=re.MULTILINE)
+    text = re.sub(r"\broot\.install\(", "scripts/install.sh ", text)
+    return " ".join(re.sub(r"[\"',()\[\]]|\bsudo\b", " ", text).split())
 
 
 async def main() -> int:

@@ -7,8 +7,9 @@
                                                           fake BlueZ (hci0, hci1) ◀┘◀── phones, a beacon, a stranger
 
 What differs from a machine in a shop, all of it: the folders of `MOVED` lie in a temporary one, the broker has a port of its own,
-`sudo` does nothing but go on, the clock is assumed to be right, and the store's day begins half a day from now, so that no page
-meets its end. Pages are written, and compared, as if none of that were so.
+`sudo` does nothing but go on, `systemctl` and `journalctl` know the gateway alone, the public key of RFC 8032's first test stands for
+central's, the clock is assumed to be right, and the store's day begins half a day from now, so that no page meets its end. Pages are
+written, and compared, as if none of that were so.
 """
 
 import asyncio
@@ -35,8 +36,58 @@ from tests.fakes.bluez import FakeBlueZ
 MOVED = ("/etc/beacon-gateway", "/etc/mosquitto", "/var/lib/beacon-gateway", "/var/lib/beacon-central", "/var/lib/mosquitto")
 GATEWAY_TOML, CENTRAL_TOML = "/etc/beacon-gateway/gateway.toml", "/etc/beacon-gateway/central.toml"
 USUAL_PORT = 1883
+SAMPLE_KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+SYSTEMD = """#!{python} -IS
+import os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+server.sendall(" ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]).encode() + b"\\n")
+code, _, said = server.makefile().read().partition("\\n")
+sys.stdout.write(said)
+sys.exit(int(code))
+"""
 ADAPTER_OF = {"entrance": "hci0", "dairy": "hci1"}
 """Which adapter is loud where, as docs/examples/gateway.toml and shop.json have it."""
+GATEWAY_SETTINGS = """\
+store = "demo"
+store_number = 4711
+gateway = "pi-1"
+
+[privacy]
+controller = "Example Retail GmbH"
+contact = "privacy@example.org"
+dpia_ack = true
+
+[trust]
+public_keys = ["d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]
+
+[[receivers]]
+name = "door"
+adapter = "hci0"
+
+[[receivers]]
+name = "back"
+adapter = "hci1"
+"""
+CENTRAL_SETTINGS = "[stores.demo]\nstore_number = 4711\n"
+PROMOTIONS = {
+    "promotions": [
+        {
+            "promotion_id": "yoghurt-3-for-2",
+            "long_title": {"de": "3 Joghurts zum Preis von 2", "en": "3 yoghurts for the price of 2"},
+            "zones": ["dairy"],
+            "priority": 10,
+            "cool_down_s": 3600,
+        },
+        {
+            "promotion_id": "opening-hours",
+            "kind": "info",
+            "long_title": {"de": "Heute bis 22 Uhr geöffnet", "en": "Open until ten tonight"},
+            "zones": ["entrance"],
+        },
+    ]
+}
+"""As docs/examples/promotions.json, but in force at any hour at which the pages are tested."""
 _APPLE, _IBEACON = 0x004C, "0215"
 _COMMAND_S = 60.0
 _DIRECTION_S = 25.0
@@ -56,7 +107,7 @@ class Stage:
         self.day_start = day_start_s(self.pace.wall_ms() / 1000)
         self.phones: dict[str, Phone] = {}
         self.programs: dict[str, Program] = {}
-        self.beacons: list[tuple[str, bytes]] = []
+        self.key = SAMPLE_KEY
         self._logs = folder / "logs"
         self._bin = folder / "bin"
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,6 +135,10 @@ class Stage:
         quick = self._program("quick", sys.executable, "-m", "tests.docs.quick_gateway", address, json.dumps(settings))
         await quick.start()
         await self._until(address.exists, "commands can be typed")
+        await self._exits.enter_async_context(await asyncio.start_unix_server(self._systemd, self._bin / "systemd"))
+        for name in ("systemctl", "journalctl"):
+            (self._bin / name).write_text(SYSTEMD.format(python=sys.executable, address=str(self._bin / "systemd")))
+            (self._bin / name).chmod(0o755)
         self._in_background(self._air())
         return self
 
@@ -111,9 +166,31 @@ class Stage:
         path = Path(self.inward(block.info["file"]))
         path = path if path.is_absolute() else self.home / path
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = self.inward("\n".join(block.lines) + "\n")
+        text = self.inward("\n".join(block.lines) + "\n").replace(SAMPLE_KEY, self.key)
         name = block.info["file"]
         path.write_text(self._settings(text, name) if name in {GATEWAY_TOML, CENTRAL_TOML} else text)
+
+    async def _live_central(self) -> None:
+        """Broker and central are somebody else's; anna's app is enrolled and has its inbox open."""
+        (self.home / "promotions.json").write_text(json.dumps(PROMOTIONS, indent=2, ensure_ascii=False))
+        Path(self.inward(CENTRAL_TOML)).write_text(self._settings(CENTRAL_SETTINGS, CENTRAL_TOML))
+        self.key = await self._ask("gateway central key")
+        await self._ask("gateway central promotions promotions.json --store demo")
+        await self._ask("gateway central enrol anna --store demo --key-file anna.key")
+        await self.direct("start broker; start central; start app anna")
+
+    async def _live_shop(self) -> None:
+        """What a page needs that does not tell how a shop is set up."""
+        await self._live_central()
+        shutil.copy(self.home / "docs" / "examples" / "shop.json", self.gateway_db.with_name("shop.json"))
+        text = self._settings(GATEWAY_SETTINGS.replace(SAMPLE_KEY, self.key), GATEWAY_TOML)
+        Path(self.inward(GATEWAY_TOML)).write_text(text)
+        await self.direct("start gateway")
+
+    async def _ask(self, typed: str) -> str:
+        printed, code = await self.type(Command(0, typed))
+        assert not code, f"{typed}: {printed}"
+        return "\n".join(printed)
 
     def _settings(self, text: str, name: str) -> str:
         document = tomllib.loads(text)
@@ -183,6 +260,12 @@ class Stage:
         """One stage direction; ``ValueError`` for one that nobody understands."""
         for part in text.split("; "):
             match part.split():
+                case ["a", "live", "shop"]:
+                    await self._live_shop()
+                case ["a", "live", "central"]:
+                    await self._live_central()
+                case ["the", "gateway", "is", "ready"]:
+                    await self._until(self._hears, "the gateway hears and knows what central says")
                 case ["start", "broker"]:
                     await self._start_broker()
                 case ["start", "central"]:
@@ -210,6 +293,26 @@ class Stage:
         usual = CENTRAL_TOML if words[0] == "central" else GATEWAY_TOML
         program = self._program(name, PROGRAM, *words, "--config", f"{self.root}{usual}")
         await program.start()
+
+    async def _systemd(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What systemctl and journalctl say of the one service there is."""
+        words = (await reader.readline()).decode().split()
+        code, said = 0, ""
+        match words:
+            case ["systemctl", "start" | "stop" | "restart" as what, "gateway"]:
+                if what != "start" and "gateway" in self.programs:
+                    await self.programs.pop("gateway").stop()
+                if what != "stop":
+                    await self._start("gateway", "run")
+                    control = self.gateway_db.with_name("control.sock")
+                    await self._until(control.exists, "the gateway answers")
+            case ["journalctl", "-u", "gateway", *_]:
+                said = self._log("gateway")
+            case _:
+                code, said = 1, f"not on this stage: {words}\n"
+        writer.write(f"{code}\n{said}".encode())
+        writer.close()
+        await writer.wait_closed()
 
     def _program(self, name: str, *command: str | Path) -> Program:
         environment = {**self.environment, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}

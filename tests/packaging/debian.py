@@ -34,8 +34,8 @@ _CHANGE_INTO = (
     'mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; mount -t tmpfs tmpfs "$root/run"; exec chroot "$root" "$@"'
 )
 _BOOT = (
-    'exec systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$root" --machine="gateway-$$" --bind="$1:/mnt" '
-    "--console=pipe --boot"
+    'exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe --machine="gateway-$$" '
+    '--directory="$root" --bind="$1:/mnt" --boot'
 )
 _JOB = """\
 [Unit]
