@@ -277,13 +277,14 @@ install_gateway() {
 
   printf 'Installed: beacon gateway %s in %s, the command `gateway`, %s (%s).\n' \
     "$(basename "${release%-*}")" "$HOME_DIR" "$UNIT" "$state"
-  local next="the zones and anchors of the shop in $STATE_DIR/shop.json, then sudo systemctl restart gateway."
+  local next="gateway doctor, which says what is still missing."
   [[ $state != enabled ]] || next="sudo systemctl restart gateway, or boot."
   systemd_runs || next="boot; systemd does not run here, so nothing was started."
   [[ -z $problem ]] ||
     next="sudoedit $SETTINGS_DIR/gateway.toml, then sudo systemctl restart gateway. Not in order yet: ${problem#*: }"
   printf 'Next: %s\n' "$next"
-  printf 'Status: systemctl status gateway, journalctl -u gateway; who is to use the command: sudo adduser NAME %s\n' "$ACCOUNT"
+  printf 'Status: gateway status, for root and the members of the group %s (sudo adduser NAME %s); journalctl -u gateway\n' \
+    "$ACCOUNT" "$ACCOUNT"
 }
 
 uninstall_gateway() {

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gateway import __version__
-from gateway.cli import beacon, offer, receiver, shop, zone
+from gateway.cli import beacon, completion, offer, receiver, shop, zone
 from gateway.cli.options import CENTRAL_CONFIG as _CENTRAL_CONFIG
 from gateway.cli.options import CONFIG as _CONFIG
-from gateway.cli.options import CentralConfig, GatewayConfig
+from gateway.cli.options import CentralConfig, GatewayConfig, Json, json_shape
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,6 +40,12 @@ app.add_typer(firmware_app, name="firmware")
 RecordFile = Annotated[Path | None, typer.Option("--record", help="Record what is ours: beacons and shoppers of the roster.")]
 RecordEverything = Annotated[bool, typer.Option("--everything", help="Record strangers' devices too: only with good reason.")]
 JsonOutput = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+
+
+_WHY_KEYS = (
+    "epoch, time_zone, left_out, decisions"
+    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers)"
+)
 
 
 def _version(value: bool) -> None:
@@ -120,13 +126,15 @@ def doctor(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     raise typer.Exit(run_doctor(config, as_json=json))
 
 
-@app.command()
+@app.command(epilog=json_shape(_WHY_KEYS))
 def why(
     count: Annotated[int | None, typer.Argument(metavar="N", min=1, max=100, help="With --last: the last N.")] = None,
     last: Annotated[bool, typer.Option("--last", help="The newest decision, or the N newest.")] = False,
-    offer: Annotated[str | None, typer.Option(help="The decision that this offer came from.")] = None,
+    only_offer: Annotated[str | None, typer.Option("--offer", help="The decision that this offer came from.")] = None,
     decision: Annotated[str | None, typer.Option(help="One decision by its id, such as 3f9c1a2b-d142.")] = None,
-    zone: Annotated[str | None, typer.Option(help="Only decisions in this zone.")] = None,
+    only_zone: Annotated[
+        str | None, typer.Option("--zone", help="Only decisions in this zone.", autocompletion=completion.zones)
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="All of the last 90s, 10m, 2h or 1d; at most 20 unless --last says N.")
     ] = None,
@@ -148,7 +156,7 @@ def why(
     if count is not None and not last:
         raise typer.BadParameter("needs --last", param_hint="N")
     newest = count if count is not None or not last else 1
-    run_why(Options(config, central_config, newest, offer, decision, zone, since, every_event, json))
+    run_why(Options(config, central_config, newest, only_offer, decision, only_zone, since, every_event, json))
 
 
 @technician_app.command("add")
@@ -351,7 +359,7 @@ def central_inbox(
     watch_inbox(config, inbox, file, as_json=json)
 
 
-@firmware_app.command("render")
+@firmware_app.command("render", epilog=json_shape("files (beacon, kind, file, result)"))
 def firmware_render(
     shop: Annotated[Path, typer.Option(help="Shop file whose beacons are rendered.")],
     out: Annotated[Path, typer.Option(help="Folder for the profiles, one folder in it for each kind.")],
@@ -364,7 +372,7 @@ def firmware_render(
         Literal["esp32", "esp32c3", "esp32c6", "esp32s3"], typer.Option(help="The chip, for ESPHome.")
     ] = "esp32",
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is not ours or has been changed.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object: files, each with its result.")] = False,
+    json: Json = False,
 ) -> None:
     """Write what makes an ESP32 (ESPHome) or a Puck.js (Espruino) transmit as each beacon of a shop does.
 

@@ -37,7 +37,7 @@ def _remembered(gateway: Gateway, shop: ShopFile) -> tuple[CatalogueInForce, str
     try:
         document = verifier.open(payload, Catalogue, where="the remembered catalogue", now_ms=now_ms)
     except Untrusted as error:
-        return CatalogueInForce(), str(error)
+        return CatalogueInForce(), f"the remembered catalogue {error.what}"
     zone = ZoneInfo(settings.time_zone)
     promotions = sorted(document.promotions, key=lambda promotion: (-promotion.priority, promotion.promotion_id))
     return (

@@ -258,9 +258,9 @@ def _what(decision: Explanation) -> str:
 
 
 def _position(belief: Belief, zone: str) -> str:
-    times = f"more than {_MANY_TIMES}" if belief.times_likelier > _MANY_TIMES else f"{belief.times_likelier:g}"
+    times = f"more than {_MANY_TIMES}" if belief.times_likelier > _MANY_TIMES else f"at least {belief.times_likelier:g}"
     rival = "outside" if belief.runner_up is None else f"{belief.runner_up}, the runner-up, or outside"
-    return f"{zone} with {belief.probability:.0%}, at least {times} times as likely as {rival}"
+    return f"{zone} with {belief.probability:.0%}, {times} times as likely as {rival}"
 
 
 def _heard(heard: tuple[Heard, ...]) -> Iterator[str]:

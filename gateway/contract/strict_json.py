@@ -4,12 +4,15 @@
 """
 
 import json
+import re
 from typing import Any
 
 from gateway.errors import Untrusted
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 16
+_NO_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[^"\[\]{}]+', re.DOTALL)
+"""Strings, also one that never ends, and whatever else is no bracket."""
 
 
 def parse(payload: bytes | str, where: str) -> dict[str, Any]:
@@ -38,23 +41,13 @@ def canonical(value: object) -> bytes:
 def _depth(raw: bytes) -> int:
     """Deepest nesting of brackets outside of strings."""
     depth = deepest = 0
-    in_string = escaped = False
-    for byte in raw:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
+    for byte in _NO_BRACKET.sub(b"", raw):
+        if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)
             if deepest > MAX_DEPTH:
                 return deepest
-        elif byte in b"]}":
+        else:
             depth -= 1
     return deepest
 

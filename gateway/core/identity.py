@@ -49,10 +49,11 @@ Table = dict[bytes, "KnownShopper"]
 class KnownShopper:
     """One roster record with its subkeys and the newest slot heard of it."""
 
-    __slots__ = ("consent", "name", "newest", "subkeys")
+    __slots__ = ("consent", "day_key", "name", "newest", "subkeys")
 
     def __init__(self, entry: RosterEntry) -> None:
         self.name = entry.rid.hex()
+        self.day_key = entry.day_key
         self.subkeys: Subkeys = derive_subkeys(entry.day_key)
         self.consent = entry.consent
         self.newest = 0
@@ -60,20 +61,32 @@ class KnownShopper:
 
     def go_on_from(self, before: "KnownShopper") -> None:
         """A record sent again must not bring old slots, and with them old flags, back to life; a new key has none."""
-        if before.subkeys == self.subkeys:
+        if before.day_key == self.day_key:
             self.newest = before.newest
 
 
 class DayRoster:
-    """One day's roster, compiled: about 8 µs a shopper, so build large ones off the event loop."""
+    """One day's roster, compiled: about 8 µs a shopper, so build large ones off the event loop.
 
-    def __init__(self, day: int, version: int, entries: Iterable[RosterEntry], windows: Iterable[Window] = ()) -> None:
+    Records that are unchanged since ``before`` are taken from there.
+    """
+
+    def __init__(
+        self,
+        day: int,
+        version: int,
+        entries: Iterable[RosterEntry],
+        windows: Iterable[Window] = (),
+        before: "DayRoster | None" = None,
+    ) -> None:
         self.day = day
         self.version = version
         self.shoppers: dict[str, KnownShopper] = {}
         self.tables: dict[Window, Table] = {}
         for entry in entries:
-            shopper = KnownShopper(entry)
+            known = None if before is None else before.shoppers.get(entry.rid.hex())
+            is_same = known is not None and known.day_key == entry.day_key and known.consent == entry.consent
+            shopper = known if known is not None and is_same else KnownShopper(entry)
             self.shoppers[shopper.name] = shopper
         for window in windows:
             self.tables[window] = {ephemeral_identifier(s.subkeys.ek, window): s for s in self.shoppers.values()}
@@ -85,7 +98,7 @@ class DayRoster:
             shopper = self.shoppers.get(name)
             if shopper is None:
                 gone.append(name)
-            else:
+            elif shopper is not before:
                 shopper.go_on_from(before)
         return gone
 

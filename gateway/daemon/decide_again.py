@@ -127,8 +127,8 @@ def _explained(
 def _sum(outcome: Outcome, version: int) -> str:
     candidates = len(outcome.offers) + len(outcome.withheld)
     if not candidates:
-        return f"no promotion is for this event in this zone (catalogue {version})"
-    return f"offered {len(outcome.offers)} of {candidates} that are for this event in this zone (catalogue {version})"
+        return f"this zone has no promotion for this event (catalogue {version})"
+    return f"{len(outcome.offers)} of {candidates} promotions offered (catalogue {version})"
 
 
 def _disagreement(facts: Facts, outcome: Outcome) -> str | None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from gateway.contract.downlinks import (
     MAX_RECORDS_PER_CHUNK,
@@ -18,6 +21,7 @@ from gateway.contract.roster_assembly import RosterAssembly
 from gateway.contract.topics import StoreTopics
 from gateway.core.identity import DayRoster
 from gateway.core.model import ClockQuality, RosterEntry
+from gateway.core.offers import Catalogue as CompiledCatalogue
 from gateway.core.pipeline import Pipeline
 from gateway.errors import Untrusted
 from gateway.io.clock import Clock
@@ -25,6 +29,8 @@ from gateway.io.signing import Verifier
 from gateway.io.store import Store
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _MAX_WAITING_DELTAS = 256
 _MAX_CHUNKS = -(-MAX_SHOPPERS // MAX_RECORDS_PER_CHUNK)
@@ -47,6 +53,7 @@ class Downlinks:
         self._clock = clock
         self._keeps_phones = keeps_phones
         self._assembly = RosterAssembly()
+        self._one_at_a_time = asyncio.Lock()
         self._catalogue_not_after_ms = 0
         self._left_out = False
         """Whether ``restore`` left something out that a right clock may find in order."""
@@ -66,7 +73,8 @@ class Downlinks:
                 unwanted.append(name)
                 continue
             try:
-                await self._take(name, payload, keep=False)
+                async with self._one_at_a_time:
+                    await self._take(name, payload, keep=False)
             except Untrusted as error:
                 log.info("remembered downlink: %s", error)
                 expired.append(name)
@@ -92,7 +100,8 @@ class Downlinks:
         if not payload or (name.startswith(_ROSTERS) and not self._keeps_phones):
             return
         try:
-            await self._take(name, payload, keep=True)
+            async with self._one_at_a_time:
+                await self._take(name, payload, keep=True)
         except Untrusted as error:
             log.warning("downlink refused: %s", error)
 
@@ -100,24 +109,24 @@ class Downlinks:
         now_ms = self._clock.now().wall_ms
         parts = name.split("/")
         if name == _CATALOGUE:
-            catalogue = self._verifier.open(payload, Catalogue, where=name, now_ms=now_ms)
+            catalogue = await _aside(self._verifier.open, payload, Catalogue, where=name, now_ms=now_ms)
             if await self._use_catalogue(catalogue) and keep:
                 await self._store.keep_snapshot(name, catalogue.version, payload)
         elif parts[0] == "roster" and parts[-1] == "manifest":
-            manifest = self._verifier.open(payload, RosterManifest, where=name, now_ms=now_ms)
+            manifest = await _aside(self._verifier.open, payload, RosterManifest, where=name, now_ms=now_ms)
             if self._is_news(manifest.day, manifest.version, name):
                 if keep:
                     await self._store.keep_snapshot(name, manifest.version, payload)
-                await self._use_roster(self._assembly.add_manifest(manifest))
+                await self._use_roster(await _aside(self._assembly.add_manifest, manifest))
         elif parts[:2] == ["roster", "delta"]:
             delta = self._verifier.open(payload, RosterDelta, where=name, now_ms=now_ms)
             await self._use_delta(delta, payload, keep=keep)
         elif parts[0] == "roster":
-            chunk = self._verifier.open(payload, RosterChunk, where=name, now_ms=now_ms)
+            chunk = await _aside(self._verifier.open, payload, RosterChunk, where=name, now_ms=now_ms)
             if self._is_news(chunk.day, chunk.version, name):
                 if keep:
                     await self._store.keep_snapshot(name, chunk.version, payload)
-                await self._use_roster(self._assembly.add_chunk(chunk))
+                await self._use_roster(await _aside(self._assembly.add_chunk, chunk))
         else:
             raise Untrusted("is no downlink of this version.", where=name)
 
@@ -127,18 +136,17 @@ class Downlinks:
             if document.version < in_force.version:
                 raise Untrusted(f"is version {document.version}, older than {in_force.version} in force.", where="catalogue")
             return False
-        quiet = None if document.quiet_hours is None else document.quiet_hours.compiled()
-        compiled = await asyncio.to_thread(
-            self._pipeline.compile_catalogue,
-            document.version,
-            [promotion.compiled() for promotion in document.promotions],
-            quiet,
-            self._clock.now().wall_ms,
-        )
+        compiled = await _aside(self._compile, document, self._clock.now().wall_ms)
         self._pipeline.use_catalogue(compiled)
+        _settle()
         self._catalogue_not_after_ms = document.not_after
         log.info("catalogue version %d in force: %d promotions", document.version, len(document.promotions))
         return True
+
+    def _compile(self, document: Catalogue, wall_ms: int) -> CompiledCatalogue:
+        quiet = None if document.quiet_hours is None else document.quiet_hours.compiled()
+        promotions = [promotion.compiled() for promotion in document.promotions]
+        return self._pipeline.compile_catalogue(document.version, promotions, quiet, wall_ms)
 
     def _is_news(self, day: int, version: int, where: str) -> bool:
         roster = self._pipeline.identity.roster(day)
@@ -151,9 +159,12 @@ class Downlinks:
         if whole is None:
             return
         manifest, entries = whole
-        windows = self._pipeline.identity.windows_around(self._clock.now().wall_ms, manifest.day)
-        roster = await asyncio.to_thread(DayRoster, manifest.day, manifest.version, entries, windows)
+        identity = self._pipeline.identity
+        windows = identity.windows_around(self._clock.now().wall_ms, manifest.day)
+        before = identity.roster(manifest.day)
+        roster = await _aside(DayRoster, manifest.day, manifest.version, entries, windows, before)
         self._pipeline.use_roster(roster)
+        _settle()
         self._whole[manifest.day] = manifest.version
         log.info("roster of day %d version %d in force: %d shoppers", manifest.day, manifest.version, len(entries))
         for day, previous in [key for key in self._deltas if key[0] == manifest.day and key[1] < manifest.version]:
@@ -208,6 +219,23 @@ class Downlinks:
                 raise Untrusted(f"holds no records ({error}).", where="roster delta") from error
             self._pipeline.apply_roster_delta(day, delta.version, entries, delta.removals)
             log.info("roster of day %d version %d in force by delta", day, delta.version)
+
+
+async def _aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Large documents are read in a thread, so that the event loop goes on hearing; it stops at most for one call into C.
+
+    Without the garbage collector, which stops everything to go through the whole memory whenever much is made.
+    """
+    gc.disable()
+    try:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    finally:
+        gc.enable()
+
+
+def _settle() -> None:
+    """What has come to stay is not gone through again by the garbage collector; it goes when nothing refers to it any more."""
+    gc.freeze()
 
 
 def _delta_name(day: int, version: int | None = None) -> str:

@@ -75,6 +75,7 @@ def main() -> None:
     import gateway.cli.catalogue
     import gateway.cli.central
     import gateway.cli.change
+    import gateway.cli.why
     import gateway.contract.promotion_lint  # noqa: F401 -- imported for every child
 
     for line in sys.stdin:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -91,7 +91,6 @@ def test_espruino_transmits_the_frame_that_our_own_encoder_makes(
 ) -> None:
     text = render("espruino", name, title, beacon, transmission)
     code = "\n".join(code_of(text, "//"))
-    assert text.isprintable() or set(filter(lambda c: not c.isprintable(), text)) <= {"\n"} | set(name + title)
     found = re.fullmatch(
         r"function onInit\(\) \{\n  NRF\.setTxPower\((-?\d+)\);\n  NRF\.setAdvertising\(\[\n((?:[0-9a-fx, ]+\n)+)"
         r"  \], \{ interval: (\d+), connectable: false, scannable: false \}\);\n\}",
@@ -139,7 +138,7 @@ def test_names_and_titles_change_comments_only(kind: Kind, name: str, title: str
 def test_a_profile_is_ours_until_somebody_changes_it(kind: Kind) -> None:
     text = render(kind, "shelf-7", "Dairy", BEACON, Transmission())
     assert is_untouched(text)
-    assert not is_untouched(text.replace("772", "773"))
+    assert not is_untouched(text.replace("100", "101"))
     assert not is_untouched(text + "\n")
     assert not is_untouched(text.partition("\n")[2])
     assert not is_untouched("")
@@ -268,7 +267,7 @@ def test_esphome_and_node_accept_every_variant_and_step(tmp_path: Path) -> None:
             text = render(kind, NASTY[0], NASTY[5], BEACON, Transmission(MEASURED_POWER_DBM[0], step, INTERVAL_MS[0]))
             (folder / f"step{step}.{SUFFIX[kind]}").write_text(text)
     for variant in ("esp32", "esp32c3", "esp32c6", "esp32s3"):
-        text = render("esphome", "shelf", "", BEACON, Transmission(MEASURED_POWER_DBM[1], 0, INTERVAL_MS[1]), variant)  # type: ignore[arg-type]
+        text = render("esphome", "shelf", "", BEACON, Transmission(MEASURED_POWER_DBM[1], 0, INTERVAL_MS[1]), variant)
         (tmp_path / "esphome" / f"{variant}.yaml").write_text(text)
     done = subprocess.run([ROOT / "scripts" / "check-firmware", tmp_path], capture_output=True, text=True, check=False)
     if done.returncode == 69:

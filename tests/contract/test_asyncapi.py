@@ -5,7 +5,7 @@ import inspect
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from gateway.core.token import derive_day_key, derive_pseudonym
 from gateway.io.broker import Publication
 from gateway.io.signing import Signer, Verifier
 from gateway.io.store.database import open_database
+from tests.contract.test_messages import kinds_of_messages
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,12 +47,6 @@ def test_the_file_is_what_the_code_says() -> None:
 
 
 # ---- messages -----------------------------------------------------------------------------------------------------------------
-
-
-def kinds_of_messages(of: type[CloudEvent] = CloudEvent) -> Iterator[type[CloudEvent]]:
-    for kind in of.__subclasses__():
-        yield kind
-        yield from kinds_of_messages(kind)
 
 
 def test_every_message_is_in_the_document_and_on_one_channel() -> None:

@@ -38,14 +38,15 @@ def to_bytes(document: Json) -> bytes:
 
 
 def kinds_of_messages(of: type[CloudEvent] = CloudEvent) -> Iterator[type[CloudEvent]]:
+    """Those that are written; an event of a later version is only read."""
     for kind in of.__subclasses__():
-        if kind.__module__.startswith("gateway.contract"):
+        if kind.__module__.startswith("gateway.contract") and kind is not LaterEvent:
             yield kind
             yield from kinds_of_messages(kind)
 
 
 def test_there_is_an_example_of_every_message() -> None:
-    concrete = {kind for kind in kinds_of_messages() if "type" in kind.model_fields} - {LaterEvent}
+    concrete = {kind for kind in kinds_of_messages() if "type" in kind.model_fields}
     assert {model for model, _ in ALL} == concrete
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.model import Promotion, QuietHours, TimeWindow
-from gateway.core.timetable import is_in_force, is_quiet, local_time, next_change
+from gateway.core.timetable import is_in_force, is_quiet, local_time, next_change, next_turn
 
 BERLIN = ZoneInfo("Europe/Berlin")
 EVERY_DAY = frozenset(range(7))
@@ -259,6 +259,79 @@ def test_away_from_clock_changes_a_window_is_what_the_wall_clock_says(rule: Time
             yesterday in rule.weekdays and minute < rule.end_minute
         )
     assert is_in_force(promotion(rule), at, BERLIN) == expected
+
+
+# ---- into force and out of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "moment", "expected"),
+    [
+        pytest.param(promotion(), "2026-11-21T12:00", None, id="always, for ever"),
+        pytest.param(promotion(until=berlin("2026-12-01T00:00")), "2026-11-21T12:00", "2026-12-01T00:00", id="until a date"),
+        pytest.param(promotion(since=berlin("2026-12-01T00:00")), "2026-11-21T12:00", "2026-12-01T00:00", id="from a date"),
+        pytest.param(promotion(until=berlin("2026-11-01T00:00")), "2026-11-21T12:00", None, id="over"),
+        pytest.param(promotion(window("09:00", "12:00")), "2026-11-21T10:00", "2026-11-21T12:00", id="open now"),
+        pytest.param(promotion(window("09:00", "12:00")), "2026-11-21T12:00", "2026-11-22T09:00", id="open tomorrow"),
+        pytest.param(promotion(window("09:00", "12:00", FRI)), "2026-11-21T10:00", "2026-11-27T09:00", id="open next week"),
+        pytest.param(
+            promotion(window("09:00", "12:00"), window("11:00", "13:00"), window("13:00", "14:00")),
+            "2026-11-21T10:00", "2026-11-21T14:00", id="windows that touch are one",
+        ),
+        pytest.param(promotion(window("00:00", "24:00")), "2026-11-21T10:00", None, id="every day, all day"),
+        pytest.param(
+            promotion(window("00:00", "24:00"), until=berlin("2027-08-01T00:00")),
+            "2026-11-21T10:00", "2027-08-01T00:00", id="every day, all day, until next summer",
+        ),
+        pytest.param(
+            promotion(window("09:00", "12:00", MON), since=berlin("2036-01-01T00:00")),
+            "2026-11-21T10:00", "2036-01-07T09:00", id="the first Monday in ten years",
+        ),
+        pytest.param(
+            promotion(window("09:00", "12:00", MON), since=berlin("2026-11-24T00:00"), until=berlin("2026-11-29T00:00")),
+            "2026-11-21T10:00", None, id="no Monday within its dates",
+        ),
+        pytest.param(
+            promotion(window("09:00", "12:00"), until=berlin("2026-11-21T11:00")),
+            "2026-11-21T10:00", "2026-11-21T11:00", id="the dates end within a window",
+        ),
+        pytest.param(promotion(TimeWindow(frozenset(), 0, 60)), "2026-11-21T10:00", None, id="on no day at all"),
+        pytest.param(promotion(TimeWindow(EVERY_DAY, 1440, 0)), "2026-11-21T10:00", None, id="from midnight to midnight"),
+        pytest.param(
+            promotion(window("02:30", "03:00", SUN)), "2026-03-28T12:00", "2026-04-05T02:30", id="skipped with the lost hour"
+        ),
+    ],
+)  # fmt: skip
+def test_the_next_turn_is_when_somebody_would_notice(rule: Promotion, moment: str, expected: str | None) -> None:
+    assert next_turn(rule, berlin(moment), BERLIN) == (None if expected is None else berlin(expected))
+
+
+@settings(max_examples=60)
+@given(rules=st.lists(windows, max_size=4), at=moments, zone=zones, since=st.none() | moments, until=st.none() | moments)
+def test_the_next_turn_is_the_first_change_that_changes_anything(
+    rules: list[TimeWindow], at: int, zone: tzinfo, since: int | None, until: int | None
+) -> None:
+    if since is not None and until is not None and since >= until:
+        return
+    rule = promotion(*rules, since=since, until=until)
+    turn = next_turn(rule, at, zone)
+    in_force, change = is_in_force(rule, at, zone), at
+    for _ in range(150):
+        following = next_change(rule, change, zone)
+        if following is None:
+            assert turn is None
+            return
+        change = following
+        if is_in_force(rule, change, zone) != in_force:
+            assert turn == change
+            return
+    assert turn is None or turn > change
+
+
+@pytest.mark.parametrize("at", [0, berlin("2026-11-21T12:00"), 253_402_300_799_999])
+def test_the_end_of_the_calendar_is_no_mistake_of_ours(at: int) -> None:
+    rule = promotion(window("22:00", "02:00"), since=253_402_300_000_000, until=253_402_300_799_999)
+    assert next_turn(rule, at, BERLIN) is None
 
 
 # ---- quiet hours --------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import UTC, tzinfo
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.control import ExplainRequest
-from gateway.contract.explanations import MAX_WITHHELD, Explanation, Explanations, Matching
+from gateway.contract.explanations import MAX_DECISIONS, MAX_WITHHELD, Explanation, Explanations, Matching
 from gateway.core.model import (
     Anchor,
     AnchorLevel,
@@ -303,6 +303,18 @@ async def test_a_test_shopper_knows_no_caps(gateway: Gateway) -> None:
     assert (found.matching.withheld, found.matching.disagreement) == ((), None)
 
 
+async def test_each_decision_of_one_answer_is_seen_at_its_own_time(gateway: Gateway) -> None:
+    evening = (TimeWindow(frozenset({0}), 17 * 60 + 5, 17 * 60 + 10),)
+    gateway.promotions = (promotion("a", kind="info", daily_cap=9, windows=evening),)
+    for minutes in (0, 4, 8):
+        await gateway.enters(when=at(60 * minutes))
+    before, inside, after = gateway.why(newest=3).decisions
+    assert [len(each.offers) for each in (before, inside, after)] == [0, 1, 0]
+    for each in (before, inside, after):
+        assert each.matching is not None
+        assert each.matching.disagreement is None
+
+
 async def test_what_was_spent_at_that_moment_counts_and_not_what_came_of_it(gateway: Gateway) -> None:
     """Ten seconds after the second entry central gives the push back; the explanation of that entry must not know it yet."""
     gateway.promotions = (promotion("a"), promotion("w", zones=frozenset({"wine"})))
@@ -483,18 +495,19 @@ async def test_what_central_answered(gateway: Gateway, answers: list[tuple[str, 
 
 
 async def test_what_waits_for_central_is_named_until_it_is_acknowledged(gateway: Gateway) -> None:
-    gateway.promotions = (promotion("a"),)
+    gateway.promotions = (promotion("a"), promotion("card", kind="info"))
     await gateway.enters()
     epoch = gateway.store.epoch
     waiting = gateway.last(now=at(12))
     assert (waiting.delivery.state, waiting.delivery.event) == ("waiting", f"{epoch}-1")
     assert waiting.delivery.detail == f"not acknowledged by central for 12.0 s (event {epoch}-1)"
-    assert waiting.offers[0].delivery.event == f"{epoch}-2"
-    await gateway.store.acknowledged(1)
-    told = gateway.last()
-    assert (told.delivery.state, told.delivery.event, told.offers[0].delivery.state) == ("acknowledged", None, "waiting")
+    assert [offer.delivery.event for offer in waiting.offers] == [f"{epoch}-2", f"{epoch}-3"]
     await gateway.store.acknowledged(2)
-    assert gateway.last().offers[0].delivery.state == "acknowledged"
+    told = gateway.last()
+    assert (told.delivery.state, told.delivery.event) == ("acknowledged", None)
+    assert [offer.delivery.state for offer in told.offers] == ["acknowledged", "waiting"]
+    await gateway.store.acknowledged(3)
+    assert gateway.last().offers[1].delivery.state == "acknowledged"
 
 
 async def test_without_consent_to_statistics_only_the_offer_is_told(gateway: Gateway) -> None:
@@ -595,7 +608,10 @@ FLOOR = {zone: replace(ZONES[zone], exit_delay_ms=20_000) for zone in ZONES}
 FLOOR_SHOP = Shop(
     FLOOR,
     {f"r-{zone}": Anchor(f"r-{zone}", "receiver", zone) for zone in FLOOR}
-    | {f"b-{zone}": Anchor(f"b-{zone}", "beacon", zone, bytes(16), 1, n) for n, zone in enumerate(FLOOR, start=1)},
+    | {
+        f"b-{zone}": Anchor(f"b-{zone}", "beacon", zone, uuid=bytes(16), major=1, minor=n)
+        for n, zone in enumerate(FLOOR, start=1)
+    },
 )
 
 
@@ -695,6 +711,9 @@ _windows = st.builds(
 )
 
 
+_triggers: st.SearchStrategy[Literal["enter", "dwell"]] = st.sampled_from(["enter", "enter", "dwell"])
+
+
 @st.composite
 def _promotions(draw: st.DrawFn) -> tuple[Promotion, ...]:
     return tuple(
@@ -714,7 +733,7 @@ def _promotions(draw: st.DrawFn) -> tuple[Promotion, ...]:
             sensitive=draw(st.booleans()),
         )
         for number in range(draw(st.integers(1, 6)))
-        for trigger in [draw(st.sampled_from(["enter", "enter", "dwell"]))]
+        for trigger in [draw(_triggers)]
     )
 
 
@@ -774,7 +793,7 @@ def test_such_histories_are_rich_enough_to_find_mistakes(tmp_path: Path) -> None
 
 
 @example(*RICH)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(first=_catalogues, history=st.lists(_actions, min_size=5, max_size=25))
 def test_a_decision_made_again_is_the_one_that_was_made(first: tuple[Any, ...], history: list[tuple[Any, ...]]) -> None:
     """Whatever happened: entries, dwells, answers in time and late, restarts, other catalogues, opt-outs."""
@@ -801,10 +820,12 @@ def test_a_decision_made_again_is_the_one_that_was_made(first: tuple[Any, ...], 
 
 
 def explained(path: Path, world: World) -> list[Explanation]:
-    """One explanation for each outcome, in order."""
-    catalogue = world.pipeline.catalogue
-    return [
-        explanation
-        for row in range(1, len(world.outcomes) + 1)
-        for explanation in ask(path, catalogue, now=world.now, shop=FLOOR_SHOP, time_zone=UTC, decision=f"d{row}").decisions
-    ]
+    """One explanation for each outcome, in order; all in one answer where that is allowed."""
+    rows = len(world.outcomes)
+    known: dict[str, Any] = {"now": world.now, "shop": FLOOR_SHOP, "time_zone": UTC}
+    if rows <= MAX_DECISIONS:
+        every = ask(path, world.pipeline.catalogue, **known, newest=max(1, rows), every_event=True)
+        assert not every.left_out
+        return list(every.decisions)
+    answers = [ask(path, world.pipeline.catalogue, **known, decision=f"d{row}") for row in range(1, rows + 1)]
+    return [explanation for answer in answers for explanation in answer.decisions]

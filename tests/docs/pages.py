@@ -7,6 +7,7 @@
     ```sh                           commands that have to succeed; what they print is not told
     ```sh test=FILE::NAME           not run here: that test runs them, and their text is in it
     ```json file=PATH               what the reader writes into a file
+    ```toml file=PATH add           keys and sections that come into the file the page has told before
     <!-- stage: anna enters dairy -->   what happens in the shop meanwhile (stage.py)
     ```text, ```mermaid, …          nothing to do
 
@@ -142,6 +143,7 @@ _VARIES = (
     (r"(?<![\w.])[-−]?\d+(\.\d+)?(?= ?(%|ms\b|dBm\b|MiB\b))", "<n>"),
     (r"(?<![\w.])[-−]?\d+(\.\d+)?(?= (advertisements|heard)/s)", "<n>"),
     (r"(?<![\w.])[-−]?\d+\.\d+\b", "<n>"),
+    (r"\b(more than )?[\d.]+ times as likely", "<n> times as likely"),
     (r"#{1,30}$", "<bar>"),
     (r"[ \t]+", " "),
 )

@@ -9,6 +9,7 @@ What runs is the product's own ``main`` in a process of its own. The one thing a
 those of the stage take the place of the ones in /etc.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import pkgutil
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 from typer.main import get_command
@@ -93,9 +95,17 @@ def _guard(connection: socket.socket, settings: dict[str, str]) -> None:
     for stream in streams:
         os.close(stream)
     connection.sendall(f"{process}\n".encode())
+    threading.Thread(target=_until_nobody_waits, args=(connection.dup(), process), daemon=True).start()
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     connection.sendall(f"{code if code >= 0 else 128 - code}\n".encode())
     os._exit(0)
+
+
+def _until_nobody_waits(connection: socket.socket, process: int) -> None:
+    """A client that was killed cannot pass it on."""
+    connection.recv(1)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
 
 
 if __name__ == "__main__":

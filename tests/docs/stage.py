@@ -6,10 +6,11 @@
                                                                                    ▲
                                                           fake BlueZ (hci0, hci1) ◀┘◀── phones, a beacon, a stranger
 
-What differs from a machine in a shop, all of it: the folders of `MOVED` lie in a temporary one, the broker has a port of its own,
-`sudo` does nothing but go on, `systemctl` and `journalctl` know the gateway alone, the public key of RFC 8032's first test stands for
-central's, the clock is assumed to be right, and the store's day begins half a day from now, so that no page meets its end. Pages are
-written, and compared, as if none of that were so.
+What differs from a machine in a shop, all of it: the folders of `MOVED` lie in a temporary one; the broker is here and has a
+port of its own; `sudo` does nothing but go on (and passes over `chown` where nobody is root); `systemctl` and `journalctl`
+know the gateway alone; the public key of RFC 8032's first test stands for central's; the clock is assumed to be right; the
+store's day begins half a day from now, so that no page meets its end. Pages are written, and compared, as if none of that
+were so.
 """
 
 import asyncio
@@ -30,12 +31,16 @@ from typing import Self
 from gateway.io.embedded_broker import find_mosquitto
 from tests.docs import quick_gateway
 from tests.docs.pages import Block, Command, normalised
-from tests.e2e.world import FAR_DBM, NEAR_DBM, PROGRAM, ROOT, Pace, Phone, Program, day_start_s, free_port, rows, uuid_text
+from tests.e2e.world import FAR_DBM, NEAR_DBM, ROOT, Pace, Phone, Program, day_start_s, free_port, rows, uuid_text
 from tests.fakes.bluez import FakeBlueZ
 
-MOVED = ("/etc/beacon-gateway", "/etc/mosquitto", "/var/lib/beacon-gateway", "/var/lib/beacon-central", "/var/lib/mosquitto")
+MOVED = (
+    *("/etc/beacon-gateway", "/etc/mosquitto", "/etc/systemd/system"),
+    *("/var/lib/beacon-gateway", "/var/lib/beacon-central", "/var/lib/mosquitto", "/run/credentials"),
+)
 GATEWAY_TOML, CENTRAL_TOML = "/etc/beacon-gateway/gateway.toml", "/etc/beacon-gateway/central.toml"
-USUAL_PORT = 1883
+USUAL_PORT, TLS_PORT = 1883, 8883
+REMOTE = "broker.example.org"
 SAMPLE_KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 SYSTEMD = """#!{python} -IS
 import os, socket, sys
@@ -108,6 +113,10 @@ class Stage:
         self.phones: dict[str, Phone] = {}
         self.programs: dict[str, Program] = {}
         self.key = SAMPLE_KEY
+        self._is_remote = False
+        """Whether the page speaks of a broker elsewhere."""
+        self._written: dict[str, str] = {}
+        """Files as the page has them."""
         self._logs = folder / "logs"
         self._bin = folder / "bin"
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,6 +126,7 @@ class Stage:
         for made in (self.home, self._logs, self._bin, *(Path(f"{self.root}{moved}") for moved in MOVED)):
             made.mkdir(parents=True)
         shutil.copytree(ROOT / "docs" / "examples", self.home / "docs" / "examples")
+        (self.home / "promotions.json").write_text(json.dumps(PROMOTIONS, indent=2, ensure_ascii=False))
         self.bluez = await self._exits.enter_async_context(FakeBlueZ(*ADAPTER_OF.values()))
         self.environment = {
             **os.environ,
@@ -128,7 +138,7 @@ class Stage:
         }
         address = self._bin / "quick"
         quick_gateway.install(self._bin, address)
-        (self._bin / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+        (self._bin / "sudo").write_text('#!/bin/sh\n[ "$1" != chown ] || [ "$(id -u)" = 0 ] || exit 0\nexec "$@"\n')
         (self._bin / "sudo").chmod(0o755)
         (self._bin / "python3").symlink_to(sys.executable)
         settings = {usual: f"{self.root}{usual}" for usual in (GATEWAY_TOML, CENTRAL_TOML)}
@@ -155,26 +165,30 @@ class Stage:
         """From the page into this shop."""
         for moved in MOVED:
             text = re.sub(rf"(?<![\w/]){re.escape(moved)}(?![\w-])", f"{self.root}{moved}", text)
-        return re.sub(rf"(?<=[ :]){USUAL_PORT}\b", str(self.port), text)
+        self._is_remote |= REMOTE in text
+        return re.sub(rf"(?<=[ :])({USUAL_PORT}|{TLS_PORT})\b", str(self.port), text.replace(REMOTE, "localhost"))
 
     def outward(self, text: str) -> str:
         """From this shop onto the page."""
-        return re.sub(rf"\b{self.port}\b", str(USUAL_PORT), text.replace(str(self.root), "").replace(str(self.home), "/home/you"))
+        text = text.replace(str(self.root), "").replace(str(self.home), "/home/you")
+        if self._is_remote:
+            text = text.replace(f"localhost:{self.port}", f"{REMOTE}:{TLS_PORT}")
+        return re.sub(rf"\b{self.port}\b", str(TLS_PORT if self._is_remote else USUAL_PORT), text)
 
     def write(self, block: Block) -> None:
         """The file of a block, made to fit this shop."""
-        path = Path(self.inward(block.info["file"]))
+        name, text = block.info["file"], "\n".join(block.lines) + "\n"
+        self._written[name] = text = _with(self._written[name], text) if "add" in block.info else text
+        path = Path(self.inward(name))
         path = path if path.is_absolute() else self.home / path
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = self.inward("\n".join(block.lines) + "\n").replace(SAMPLE_KEY, self.key)
-        name = block.info["file"]
+        text = self.inward(text).replace(SAMPLE_KEY, self.key)
         path.write_text(self._settings(text, name) if name in {GATEWAY_TOML, CENTRAL_TOML} else text)
 
     async def _live_central(self) -> None:
         """Broker and central are somebody else's; anna's app is enrolled and has its inbox open."""
-        (self.home / "promotions.json").write_text(json.dumps(PROMOTIONS, indent=2, ensure_ascii=False))
         Path(self.inward(CENTRAL_TOML)).write_text(self._settings(CENTRAL_SETTINGS, CENTRAL_TOML))
-        self.key = await self._ask("gateway central key")
+        await self._learn_the_key()
         await self._ask("gateway central promotions promotions.json --store demo")
         await self._ask("gateway central enrol anna --store demo --key-file anna.key")
         await self.direct("start broker; start central; start app anna")
@@ -186,6 +200,9 @@ class Stage:
         text = self._settings(GATEWAY_SETTINGS.replace(SAMPLE_KEY, self.key), GATEWAY_TOML)
         Path(self.inward(GATEWAY_TOML)).write_text(text)
         await self.direct("start gateway")
+
+    async def _learn_the_key(self) -> None:
+        self.key = await self._ask("gateway central key")
 
     async def _ask(self, typed: str) -> str:
         printed, code = await self.type(Command(0, typed))
@@ -256,7 +273,7 @@ class Stage:
 
     # ---- directions -----------------------------------------------------------------------------------------------------------
 
-    async def direct(self, text: str) -> None:
+    async def direct(self, text: str) -> None:  # noqa: C901, PLR0912 -- a list of what can be said
         """One stage direction; ``ValueError`` for one that nobody understands."""
         for part in text.split("; "):
             match part.split():
@@ -264,6 +281,10 @@ class Stage:
                     await self._live_shop()
                 case ["a", "live", "central"]:
                     await self._live_central()
+                case ["central's", "key", "is", "known"]:
+                    await self._learn_the_key()
+                case ["the", "gateway", "refuses", "something"]:
+                    await self._until(lambda: self._says("gateway", "refused"), "the gateway refuses something")
                 case ["the", "gateway", "is", "ready"]:
                     await self._until(self._hears, "the gateway hears and knows what central says")
                 case ["start", "broker"]:
@@ -291,7 +312,7 @@ class Stage:
 
     async def _start(self, name: str, *words: str) -> None:
         usual = CENTRAL_TOML if words[0] == "central" else GATEWAY_TOML
-        program = self._program(name, PROGRAM, *words, "--config", f"{self.root}{usual}")
+        program = self._program(name, self._bin / "gateway", *words, "--config", f"{self.root}{usual}")
         await program.start()
 
     async def _systemd(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -299,10 +320,13 @@ class Stage:
         words = (await reader.readline()).decode().split()
         code, said = 0, ""
         match words:
+            case ["systemctl", "daemon-reload"]:
+                pass
             case ["systemctl", "start" | "stop" | "restart" as what, "gateway"]:
                 if what != "start" and "gateway" in self.programs:
                     await self.programs.pop("gateway").stop()
                 if what != "stop":
+                    self._load_credentials()
                     await self._start("gateway", "run")
                     control = self.gateway_db.with_name("control.sock")
                     await self._until(control.exists, "the gateway answers")
@@ -314,6 +338,14 @@ class Stage:
         writer.close()
         await writer.wait_closed()
 
+    def _load_credentials(self) -> None:
+        """What LoadCredential= of a drop-in does."""
+        for drop_in in Path(self.inward("/etc/systemd/system/gateway.service.d")).glob("*.conf"):
+            for name, source in re.findall(r"^LoadCredential=(.+):(.+)$", drop_in.read_text(), re.MULTILINE):
+                target = Path(self.inward("/run/credentials/gateway.service"))
+                target.mkdir(exist_ok=True)
+                shutil.copy(source, target / name)
+
     def _program(self, name: str, *command: str | Path) -> Program:
         environment = {**self.environment, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
         self.programs[name] = Program(name, command, self._logs, environment)
@@ -322,8 +354,12 @@ class Stage:
     async def _start_broker(self) -> None:
         mosquitto = find_mosquitto()
         assert mosquitto is not None, "Mosquitto is not installed (Debian: apt install mosquitto)"
-        config = self._logs / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\npersistence false\n")
+        config, pages = self._logs / "mosquitto.conf", Path(self.inward("/etc/mosquitto/conf.d"))
+        pages.mkdir(exist_ok=True)
+        usual = f"listener {self.port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\npersistence false\n"
+        # As Debian's: it keeps what is retained, and reads what the page has told.
+        debians = f"persistence true\npersistence_location {self.inward('/var/lib/mosquitto/')}\ninclude_dir {pages}\n"
+        config.write_text(("user root\n" if os.geteuid() == 0 else "") + (debians if any(pages.iterdir()) else usual))
         await self._program("broker", mosquitto, "-c", config).start()
         await self._until(self._broker_listens, "the broker listens")
 
@@ -334,7 +370,7 @@ class Stage:
         file = self.home / f"{name}.db"
         program = self._program(
             f"app-{name}",
-            *(PROGRAM, "central", "inbox", name, "--file", file, "--config", f"{self.root}{CENTRAL_TOML}"),
+            *(self._bin / "gateway", "central", "inbox", name, "--file", file, "--config", f"{self.root}{CENTRAL_TOML}"),
         )
         await program.start()
         await self._until(lambda: self._says(f"app-{name}", "connected"), f"the app of {name} is connected")
@@ -412,6 +448,16 @@ class Stage:
                 strange = bytes([number % 256]) + strange[1:]
                 await self.bluez.advertise(stranger, -70 + jitter, adapter="hci0", manufacturer_data={0x0075: strange})
             await asyncio.sleep(0.2)
+
+
+def _with(settings: str, more: str) -> str:
+    """Settings in which the first keys of ``more`` take the place of their namesakes, and its sections are new."""
+    keys, _, sections = more.partition("\n[")
+    for line in filter(None, keys.lstrip("[").splitlines() if not more.startswith("[") else []):
+        key = line.partition("=")[0].strip()
+        settings, changed = re.subn(rf"^{key} *=.*$", line, settings, count=1, flags=re.MULTILINE)
+        settings = settings if changed else f"{line}\n{settings}"
+    return settings + ("\n" + more if more.startswith("[") else f"\n[{sections}" if sections else "")
 
 
 def _address() -> str:

@@ -5,13 +5,15 @@ It only looks and notes; test_service.py judges. Debian's own Python runs it, so
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from os import kill
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 INSTALL = ["/root/checkout/scripts/install.sh", "--wheels", "/root/wheels"]
 SETTINGS = Path("/etc/beacon-gateway/gateway.toml")
@@ -52,22 +54,36 @@ def came_back(pid: int) -> Callable[[], bool]:
     return lambda: unit()["ActiveState"] == "active" and unit()["MainPID"] not in {"0", str(pid)}
 
 
+def releases() -> int:
+    return len(list((CURRENT.parent / "releases").iterdir()))
+
+
 def control(group: str) -> int:
     """Whether an account that is nobody but a member of ``group`` reaches the control socket: 0."""
     done = call("setpriv", "--reuid=nobody", "--regid=nogroup", f"--groups={group}", "python3", "-c", ASK)
     return int(str(done["code"]))
 
 
-def main() -> None:
+def listening(pid: int) -> list[str]:
+    """Network ports that the process has opened: rows of /proc/net whose state is LISTEN and whose inode is one of its own."""
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
+    own = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
+
+
+def begins() -> None:
     facts["first"] = call(*INSTALL, "--with-broker")
     facts["unfinished settings"] = unit()
 
     SETTINGS.write_text(VALID)
     DROP_IN.parent.mkdir()
-    DROP_IN.write_text("[Service]\nWatchdogSec=5\n")
+    DROP_IN.write_text("[Service]\nWatchdogSec=15\n")
     call("systemctl", "daemon-reload")
     facts["start"] = call("systemctl", "start", "gateway")
     facts["started"] = unit()
+
+
+def runs() -> None:
     facts["bluetooth"] = call("systemctl", "is-active", "bluetooth")["out"]
     pid = int(unit()["MainPID"])
     status = Path(f"/proc/{pid}/status").read_text()
@@ -75,24 +91,53 @@ def main() -> None:
     facts["account"] = call("id", "-u", "gateway")["out"]
     facts["socket"] = call("stat", "--format=%a %U %G", "/run/beacon-gateway", "/run/beacon-gateway/control.sock")["out"]
     facts["control as a member"], facts["control as anybody"] = control("gateway"), control("nogroup")
-    facts["listens"] = call("sh", "-c", f"ls -l /proc/{pid}/fd | grep -c socket; cat /proc/net/tcp /proc/net/tcp6")["out"]
     topic = "stores/demo/up/pi-1/status"
     facts["birth"] = call("mosquitto_sub", "-t", topic, "-C", "1", "-W", "20")["out"]
+    facts["listening"] = listening(pid)
 
-    kill(pid, signal.SIGKILL)
+
+def hears() -> None:
+    """With a bluetoothd: the fake one, on a bus of its own, run by the installed Python, which has what it needs."""
+    bus = Path("/run/fake-bluez")
+    bus.mkdir(mode=0o755)
+    command = [str(CURRENT / ".venv/bin/python"), "-P", "/root/checkout/tests/fakes/bluez.py", str(bus), "hci0"]
+    fake = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert fake.stdout is not None
+    said: list[dict[str, Any]] = []
+    Thread(target=lambda: said.extend(json.loads(line) for line in fake.stdout or ()), daemon=True).start()
+    until(lambda: {"answer": "ready"} in said, 20)
+    there = DROP_IN.with_name("bluez.conf")
+    there.write_text(f"[Service]\nEnvironment=DBUS_SYSTEM_BUS_ADDRESS=unix:path={bus}/bus\n")
+    call("systemctl", "daemon-reload")
+    facts["start with bluetoothd"] = call("systemctl", "restart", "gateway")
+    facts["scans after s"] = until(lambda: any(each.get("scanning", {}).get("hci0") for each in said), 30)
+    fake.kill()
+    fake.wait()
+    time.sleep(3)
+    facts["bluetoothd gone"] = unit()
+    there.unlink()
+    call("systemctl", "daemon-reload")
+    call("systemctl", "restart", "gateway")
+
+
+def is_disturbed() -> None:
+    pid = int(unit()["MainPID"])
+    os.kill(pid, signal.SIGKILL)
     facts["back after kill -9 s"] = until(came_back(pid), 30)
     facts["after kill -9"] = unit()
 
     pid = int(unit()["MainPID"])
-    kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     facts["back after a standstill s"] = until(came_back(pid), 60)
 
-    pid, release = int(unit()["MainPID"]), CURRENT.resolve()
+
+def is_upgraded() -> None:
+    pid, release = unit()["MainPID"], CURRENT.resolve()
     facts["upgrade"] = call(*INSTALL)
     facts["upgraded"] = unit()
-    facts["upgraded pid is new"] = unit()["MainPID"] != str(pid)
+    facts["upgraded pid is new"] = unit()["MainPID"] != pid
     facts["upgraded release is new"] = CURRENT.resolve() != release
-    facts["releases"] = sorted(path.name for path in (CURRENT.parent / "releases").iterdir())
+    facts["releases"] = releases()
     facts["drop-in stays"] = shown("WatchdogUSec")
 
     # A version that cannot start: the old one has to come back.
@@ -104,17 +149,23 @@ def main() -> None:
     daemon.write_text(good)
     facts["broken version, after"] = unit()
     facts["broken version, release is the old one"] = CURRENT.resolve() == release
-    facts["broken version, releases"] = len(list((CURRENT.parent / "releases").iterdir()))
+    facts["broken version, releases"] = releases()
 
-    # Settings that only a person can mend.
+    # Settings that the new version would refuse: the running one has to go on.
     SETTINGS.write_text(VALID + "nonsense = 1\n")
     facts["refused upgrade"] = call(*INSTALL)
     facts["refused upgrade, after"] = unit()
+    facts["refused upgrade, releases"] = releases()
+
+
+def fails() -> None:
     facts["broken settings"] = call("systemctl", "restart", "gateway")
     time.sleep(4)
     facts["broken settings, after"] = unit()
     facts["journal"] = call("journalctl", "--unit=gateway", "--output=cat", "--no-pager")["out"]
 
+
+def goes() -> None:
     facts["uninstall"] = call(INSTALL[0], "--uninstall")
     facts["state stays"] = sorted(path.name for path in Path("/var/lib/beacon-gateway").iterdir())
     facts["purge"] = call(INSTALL[0], "--uninstall", "--purge", "--yes")
@@ -125,6 +176,7 @@ def main() -> None:
 
 
 try:
-    main()
+    for part in (begins, runs, hears, is_disturbed, is_upgraded, fails, goes):
+        part()
 finally:
     Path("facts.json").write_text(json.dumps(facts))

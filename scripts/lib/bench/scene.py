@@ -5,6 +5,7 @@ zone. Each is heard about twice a second at 20,000 advertisements/s and 2,000 sh
 """
 
 import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
@@ -45,7 +46,7 @@ RECEIVERS = 12
 ZONES = 20
 BEACON_SHARE, APPLE_SHARE = 0.6, 0.2
 _APPLE_DEVICES = 300
-_NOISE = 4000
+_NOISE = 1000
 """Different payloads of Apple's devices, of which each is heard a few times."""
 _NEAR_DBM, _NEXT_DBM, _FAR_DBM = -55, -72, -80
 _SCATTER_DB = 4
@@ -116,6 +117,11 @@ def roster_entries(count: int, seed: int = 1) -> list[RosterEntry]:
     """Shoppers who have said yes to everything."""
     rng = random.Random(seed)
     return [RosterEntry(rng.randbytes(8), rng.randbytes(16), Consent.OFFERS | Consent.ANALYTICS) for _ in range(count)]
+
+
+def day_start_s() -> int:
+    """A beginning of the store's day that is hours away, so that no measurement meets the change of pseudonyms."""
+    return (time.time_ns() // 1_000_000_000 // 3600 * 3600 - 6 * 3600) % 86_400
 
 
 def pipeline(scene: Scene, now: Instant) -> Pipeline:

@@ -34,6 +34,7 @@ _ACK_EVERY_S = 0.1
 _KEY = bytes(range(32))
 _DAY_MS = 24 * 3600 * 1000
 TOPICS = StoreTopics(_STORE, _GATEWAY)
+SIGNER_PUBLIC_KEY = Signer(_KEY).public_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ async def world(*downlinks: Scene) -> AsyncIterator[World]:
     with tempfile.TemporaryDirectory(prefix="beacon-gateway-bench-") as name:
         folder = Path(name)
         for version, size in enumerate(downlinks, 1):
-            (folder / f"{version}.json").write_text(json.dumps(_signed(size, version)), encoding="utf-8")
+            (folder / f"{version}.json").write_text(json.dumps(signed(size, version)), encoding="utf-8")
         async with embedded_broker(folder) as (_, broker):
             central = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -95,20 +96,15 @@ def _settings(folder: Path, broker: Broker) -> Settings:
         time_zone="UTC",
         state_dir=folder / "state",
         broker=broker,
-        day_start_s=_day_start_s(),
+        day_start_s=scene.day_start_s(),
         privacy=Privacy(controller="c", contact="c", dpia_ack=True),
-        trust=Trust(public_keys=(Signer(_KEY).public_key.hex(),)),
+        trust=Trust(public_keys=(SIGNER_PUBLIC_KEY.hex(),)),
         clock=Clock(assume_synchronised=True),
         receivers=(),
     )
 
 
-def _day_start_s() -> int:
-    """A beginning of the store's day that is hours away, so that no measurement meets the change of pseudonyms."""
-    return (time.time_ns() // 1_000_000_000 // 3600 * 3600 - 6 * 3600) % 86_400
-
-
-def _signed(size: Scene, version: int) -> list[tuple[str, str]]:
+def signed(size: Scene, version: int) -> list[tuple[str, str]]:
     """(topic, payload) of catalogue and roster."""
     now_ms = time.time_ns() // 1_000_000
     closed = Window(weekdays=(_tomorrow(),), start="00:00", end="00:01")
@@ -124,7 +120,7 @@ def _signed(size: Scene, version: int) -> list[tuple[str, str]]:
         for number, one in enumerate(scene.promotions(size.promotions, size.zones))
     )
     catalogue = Catalogue(store=_STORE, version=version, not_after=now_ms + _DAY_MS, promotions=promotions)
-    day = day_of(window_of(now_ms / 1000), _day_start_s())
+    day = day_of(window_of(now_ms / 1000), scene.day_start_s())
     entries = scene.roster_entries(size.roster, size.seed)
     manifest, chunks = split_roster(entries, store=_STORE, day=day, version=version, not_after=now_ms + _DAY_MS)
     signer = Signer(_KEY)

@@ -1,0 +1,81 @@
+"""What a running gateway takes of the machine's memory."""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+from bench.figures import Effort, Figure
+from bench.scene import Air, Scene
+from bench.world import world
+
+_SIZE = Scene(shoppers=1000, roster=1000, promotions=1000, per_s=5000, stay_s=20)
+_SLOT_S = 0.01
+
+
+def measure(effort: Effort) -> list[Figure]:
+    """A daemon in a process of its own."""
+    resident_mb, present = asyncio.run(_measure(max(4, effort.seconds // 2)))
+    return [
+        Figure(
+            "daemon_mb",
+            "MB",
+            resident_mb,
+            75,
+            scales=False,
+            means="resident memory (VmRSS) of a process with everything that `gateway run` imports and no radio, after it has taken over "
+            f"1,000 promotions and a roster of 1,000 and heard them walk ({present} present); the maker of the walk is in it",
+        )
+    ]
+
+
+async def _measure(seconds: int) -> tuple[float, int]:
+    async with world(_SIZE) as around:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bench.memory",
+            around.settings.model_dump_json(),
+            str(seconds),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[1],
+        )
+        out, _ = await process.communicate()
+    resident_kb, present = out.split()
+    return int(resident_kb) * 1024 / 1_000_000, int(present)
+
+
+async def _walk(settings_json: str, seconds: int) -> None:
+    from bench import scene
+    from gateway.cli import run as _everything_that_gateway_run_imports  # noqa: F401
+    from gateway.contract.settings import Settings
+    from gateway.core.model import Instant
+    from gateway.daemon import Daemon
+    from gateway.io.clock import SystemClock
+
+    settings = Settings.model_validate_json(settings_json)
+    daemon = Daemon(settings, scene.shop(), SystemClock(assume_synchronised=True))
+    stop = asyncio.Event()
+    running = asyncio.create_task(daemon.run([], stop))
+    while not daemon.pipeline.identity.roster_size or daemon.pipeline.catalogue is None:
+        await asyncio.sleep(0.05)
+    air = iter(Air(_SIZE, Instant(0, time.time_ns() // 1_000_000)).heard(seconds * _SIZE.per_s))
+    began = time.perf_counter()
+    for slot in range(round(seconds / _SLOT_S)):
+        for _ in range(round(_SIZE.per_s * _SLOT_S)):
+            one = next(air)
+            daemon.heard(one.receiver, one.address, one.rssi_dbm, one.data)
+        await asyncio.sleep(max(0.0, began + (slot + 1) * _SLOT_S - time.perf_counter()))
+    print(_resident_kb(), daemon.pipeline.shoppers_present)
+    stop.set()
+    await running
+
+
+def _resident_kb() -> int:
+    lines = Path(f"/proc/{os.getpid()}/status").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
+
+
+if __name__ == "__main__":
+    asyncio.run(_walk(sys.argv[1], int(sys.argv[2])))

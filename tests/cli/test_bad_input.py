@@ -1,0 +1,203 @@
+"""Whatever is typed, and whatever is in the files that are named: a clear sentence and an exit code of the table, never a traceback."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.cli.forked import Done, Forked
+
+EXIT_CODES = {0, 2, 69, 74, 75, 78, 130}
+"""The table in the README."""
+PLAIN = 'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\n'
+UUID = "8b1f4a0e-5d9c-4c7b-a1e3-0d5f6a7b8c9d"
+SHOP = {
+    "zones": {"dairy": {}},
+    "anchors": {"shelf-7": {"kind": "beacon", "zone": "dairy", "uuid": UUID, "major": 1, "minor": 7}},
+}
+TEXTS = (
+    "", "-", "--", "\x1b[31m", "a\nb", "\udcff\udc80", "a" * 100_000, "../../etc/passwd", "%s{}", "🧀", "\u202edairy", "0", "-1",
+    "nan", "1e999", "9" * 400, "'; DROP TABLE zone; --",
+)  # fmt: skip
+
+
+def well_behaved(done: Done, *command: object) -> None:
+    """Whatever it said, it is safe to read and to branch on."""
+    assert done.returncode in EXIT_CODES, (command, done)
+    for text in (done.stdout, done.stderr):
+        assert "Traceback" not in text, (command, text)
+        assert "\x1b" not in text, (command, text)
+    if done.returncode not in {0, 2} and not done.stdout:
+        lines = done.stderr.splitlines()
+        assert lines[-1].startswith("gateway: "), (command, done.stderr)
+        assert len(lines[-1]) <= 1100, command
+
+
+# ---- arguments ----------------------------------------------------------------------------------------------------------------
+
+SLOTS = [
+    "zone add {}", "zone add x --title {}", "zone add x --tag {}", "zone add x --neighbour {}", "zone add x --enter-dbm {}",
+    "zone add x --exit-delay-s {}", "zone add x --dwell-s {}", "zone show {}", "zone remove {}",
+    "beacon add {} --zone dairy", "beacon add x --zone {}", "beacon add x --zone dairy --uuid {}",
+    "beacon add x --zone dairy --major {}", "beacon add x --zone dairy --minor {}", "beacon remove {}",
+    "receiver add {}", "receiver add x --zone {}", "receiver add x --covers {}", "receiver remove {}",
+    "offer show {}", "offer lint {}", "offer lint - --shop {}", "shop check {}", "shop import {}", "zone {}", "{}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "shop.json").write_text(json.dumps(SHOP))
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'{PLAIN}state_dir = "{tmp_path}"\n[chain]\nbeacon_uuid = "{UUID}"\n')
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slot", SLOTS)
+def test_no_word_on_the_command_line_is_too_much(gateway: Forked, config: Path, tmp_path: Path, slot: str) -> None:
+    for text in TEXTS:
+        command = [part.format(text) for part in slot.split()]
+        if command[:1] != ["{}"] and slot not in {"zone {}", "{}", "offer lint {}", "offer lint - --shop {}", "shop check {}"}:
+            command += ["--config", str(config)]
+        well_behaved(gateway.run(*command, cwd=tmp_path), *command)
+
+
+WORDS = st.sampled_from(
+    [
+        "zone", "beacon", "receiver", "shop", "add", "list", "show", "remove", "check", "export", "import", "schema", "lint",
+        "--json", "--help", "--zone", "--title", "--tag", "--neighbour", "--covers", "--cascade", "--replace", "--uuid", "--minor",
+        "--dry-run", "--shop", "dairy", "shelf-7", "x", "-", *TEXTS,
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(noun=st.sampled_from(["zone", "beacon", "receiver", "shop"]), words=st.lists(WORDS, max_size=7))
+@example(noun="zone", words=["remove", "dairy", "--cascade"])
+def test_no_sequence_of_words_is_too_much(gateway: Forked, config: Path, noun: str, words: list[str]) -> None:
+    config.with_name("shop.json").write_text(json.dumps(SHOP))
+    command = [noun, *words[:1], "--config", str(config), *words[1:]]
+    well_behaved(gateway.run(*command, cwd=config.parent), *command)
+
+
+# ---- files --------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def nasty_files(folder: Path) -> Iterator[dict[str, str]]:
+    """What may stand where a file is expected, by name."""
+    (folder / "binary").write_bytes(bytes(range(256)) * 64)
+    (folder / "large").write_bytes(b"a = 1\n" * 2_000_000)
+    (folder / "brackets").write_bytes(b"a = " + b"[" * 50_000)
+    (folder / "braces").write_bytes(b'{"a":' * 50_000)
+    (folder / "surrogate").write_bytes(b'{"zones": {"\\ud800": {}}, "promotions": [{"promotion_id": "\\udfff"}]}')
+    (folder / "numbers").write_bytes(b'{"zones": {"a": {"enter_dbm": 1e999}}, "promotions": [' + b"9" * 5000 + b"]}")
+    (folder / "empty").write_bytes(b"")
+    (folder / "nul.toml").write_text(PLAIN + 'state_dir = "a\\u0000b"\n')
+    yield {
+        "missing": str(folder / "no" / "file"), "folder": str(folder), "endless": "/dev/zero", "memory": "/proc/self/mem",
+        "too long": "x" * 5000, "in a file": str(folder / "empty" / "x"),
+        **{name: str(folder / name) for name in ("binary", "large", "brackets", "braces", "surrogate", "numbers", "empty", "nul.toml")},
+    }  # fmt: skip
+
+
+CONFIGURED = [
+    "zone list", "zone add x", "zone show x", "zone remove x", "beacon add x --zone y", "beacon list", "beacon remove x",
+    "receiver add x", "receiver list", "receiver remove x", "shop export", "shop import -", "offer list", "offer show x",
+    "offer import -", "offer lint -", "status", "doctor", "why", "test-shopper list", "central", "central key",
+    "central opt-out x", "run", "decode 00", "scan",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", CONFIGURED)
+def test_no_file_of_settings_is_too_much(gateway: Forked, tmp_path: Path, command: str) -> None:
+    with nasty_files(tmp_path) as files:
+        for name, file in files.items():
+            done = gateway.run(*command.split(), "--config", file, cwd=tmp_path, stdin=b'{"promotions": []}')
+            well_behaved(done, command, name)
+            assert done.returncode == 78, (name, done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["shop check", "shop import", "offer lint", "offer import", "offer lint - --shop"])
+def test_no_file_is_too_much(gateway: Forked, config: Path, tmp_path: Path, command: str) -> None:
+    central = tmp_path / "central.toml"
+    central.write_text(f'state_dir = "{tmp_path}/central"\n[stores.demo]\nstore_number = 4711\n')
+    more = {"shop import": ["--config", config], "offer import": ["--config", central]}.get(command, [])
+    with nasty_files(tmp_path) as files:
+        for name, file in files.items():
+            done = gateway.run(*command.split(), file, *more, cwd=tmp_path, stdin=b'{"promotions": []}')
+            well_behaved(done, command, name)
+            assert done.returncode == 78, (name, done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["state_dir", "shop_file", "control_socket"])
+def test_no_path_in_the_settings_is_too_much(gateway: Forked, tmp_path: Path, setting: str) -> None:
+    """The settings themselves are in order."""
+    files = tmp_path / "files"
+    files.mkdir()
+    state = "" if setting == "state_dir" else f'state_dir = "{tmp_path}/state"\n'
+    with nasty_files(files) as found:
+        for name, file in found.items():
+            config = tmp_path / "gateway.toml"
+            config.write_text(f'{PLAIN}{state}{setting} = "{file}"\n')
+            for command in ("zone list", "zone add x", "offer list", "shop export --json"):
+                well_behaved(gateway.run(*command.split(), "--config", config, cwd=tmp_path), setting, name, command)
+
+
+# ---- what answers at the socket -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """Something that is no gateway listens at the control socket and says ``answer`` to everybody."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        listening.settimeout(0.1)
+        stop = threading.Event()
+
+        def serve() -> None:
+            while not stop.is_set():
+                try:
+                    connection, _ = listening.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"", b"\n", b"null\n", b"{}\n", b'{"result": {}}\n', b'{"result": {"shop": {}, "digest": "x"}}\n', b"\xff\x00\n",
+        b'{"failure": {"exit_code": 3, "what": "\\u001b[31m"}}\n', b'{"failure": {"exit_code": 99999999999, "what": ""}}\n',
+        b"[" * 100_000 + b"\n", b"x" * 1_000_000,
+    ],
+)  # fmt: skip
+def test_a_gateway_that_answers_nonsense_is_no_gateway(gateway: Forked, config: Path, answer: bytes) -> None:
+    with answering(config.with_name("control.sock"), answer):
+        for command in ("zone list", "zone add x", "offer list", "shop export"):
+            done = gateway.run(*command.split(), "--config", config)
+            well_behaved(done, command, answer[:50])
+            assert done.returncode == 75
+    assert json.loads(config.with_name("shop.json").read_text()) == SHOP
