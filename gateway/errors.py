@@ -32,7 +32,7 @@ class ConfigurationError(GatewayError):
 
 
 class WrongCommand(GatewayError):
-    """The command line asks for what is not there, or for more than it says: another one is needed, as after a misspelt option."""
+    """The command line asks for what is not there, or for more than it says: another one is needed."""
 
     exit_code = 2
 

@@ -301,6 +301,8 @@ uninstall_gateway() {
   fi
   [[ ! -e $UNIT_DIR/$UNIT ]] || quietly systemctl disable "$UNIT" || true
   rm -f "$UNIT_DIR/$UNIT" "$COMPLETION"
+  # Not if somebody else has put something there too.
+  rmdir "${COMPLETION%/*}" "${COMPLETION%/*/*}" 2>/dev/null || true
   [[ ! -L $COMMAND || $(readlink "$COMMAND") != "$HOME_DIR"/* ]] || rm -f "$COMMAND"
   rm -rf "$HOME_DIR"
   if [[ -e $BROKER_FILE ]]; then

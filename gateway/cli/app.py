@@ -43,8 +43,8 @@ JsonOutput = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
 _WHY_KEYS = (
-    "epoch, time_zone, left_out, decisions"
-    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers)"
+    "epoch, time_zone, decisions"
+    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), left_out"
 )
 
 

@@ -26,19 +26,26 @@ def catalogue_of(gateway: Gateway) -> tuple[CatalogueInForce, str]:
     return _remembered(gateway, shop)
 
 
-def _remembered(gateway: Gateway, shop: ShopFile) -> tuple[CatalogueInForce, str]:
+def remembered_document(gateway: Gateway, still_at_ms: int) -> Catalogue | None:
+    """The catalogue that the database remembers, as it came; ``Untrusted`` when it had expired by then, or its key is unknown."""
     settings = gateway.settings
     gateway.become_service_user()
     payload = next((payload for name, _, payload in remembered_downlinks(settings.database_path) if name == "catalogue"), None)
     if payload is None:
-        return CatalogueInForce(), NO_CATALOGUE
-    now_ms = SystemClock().now().wall_ms
+        return None
     verifier = Verifier(tuple(bytes.fromhex(key) for key in settings.trust.public_keys), settings.store)
+    return verifier.open(payload, Catalogue, where="the remembered catalogue", now_ms=still_at_ms)
+
+
+def _remembered(gateway: Gateway, shop: ShopFile) -> tuple[CatalogueInForce, str]:
+    now_ms = SystemClock().now().wall_ms
     try:
-        document = verifier.open(payload, Catalogue, where="the remembered catalogue", now_ms=now_ms)
+        document = remembered_document(gateway, now_ms)
     except Untrusted as error:
         return CatalogueInForce(), f"the remembered catalogue {error.what}"
-    zone = ZoneInfo(settings.time_zone)
+    if document is None:
+        return CatalogueInForce(), NO_CATALOGUE
+    zone = ZoneInfo(gateway.settings.time_zone)
     promotions = sorted(document.promotions, key=lambda promotion: (-promotion.priority, promotion.promotion_id))
     return (
         CatalogueInForce(

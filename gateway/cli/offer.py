@@ -21,7 +21,7 @@ app = typer.Typer(help="Promotions: what central has sent, and what marketing ha
 LINT_ERRORS_EXIT_CODE = 78
 
 PromotionsFile = Annotated[Path, typer.Argument(metavar="FILE", help='JSON: {"promotions": …}; - = standard input.')]
-_PROMOTION = "promotion (as in the file), zones, in_force"
+_PROMOTION = "promotion as in the file, zones, in_force"
 
 
 @app.command("list", epilog=json_shape(f"version, not_after, promotions ({_PROMOTION})"))

@@ -158,7 +158,7 @@ def _show(config: Path, name: str, *, as_json: bool) -> None:
     from gateway.cli.change import print_json
     from gateway.cli.columns import columns, text_of
     from gateway.cli.reach import Gateway
-    from gateway.contract.shop_view import PromotionHere, ZoneWithPromotions, zone_view
+    from gateway.contract.shop_view import PromotionHere, ZoneView, ZoneWithPromotions, zone_view
     from gateway.core.spelling import no_such
     from gateway.errors import WrongCommand
 
@@ -182,7 +182,7 @@ def _show(config: Path, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(zone)
         return
-    for field in _VIEW.split(", "):
+    for field in ZoneView.model_fields:
         value = getattr(zone, field)
         absent = "not known" if field == "neighbours" and value is None else "none" if value == () else text_of(value)
         print(f"{field:<14}{absent}")

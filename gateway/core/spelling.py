@@ -22,7 +22,7 @@ def no_such(kind: str, name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     sentence = f"there is no {kind} {printable(name, _MAX_NAME)}; "
-    close = get_close_matches(name[:_MAX_NAME], names)
+    close = get_close_matches(name[:_MAX_NAME], names, cutoff=0.7)
     if close:
         return f"{sentence}did you mean {' or '.join(close)}?"
     return sentence + (f"there are: {listed(names)}." if names else "there is none at all.")

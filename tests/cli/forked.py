@@ -40,7 +40,11 @@ class Forked:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forked-")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="ascii"
+            [sys.executable, "-P", "-W", "error", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="ascii",
         )
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Whatever is typed, and whatever is in the files that are named: a clear sentence and an exit code of the table, never a traceback."""
+"""Whatever is typed and whatever is in the files: a clear sentence and an exit code of the table, never a traceback."""
 
 import json
 import socket
@@ -21,10 +21,7 @@ SHOP = {
     "zones": {"dairy": {}},
     "anchors": {"shelf-7": {"kind": "beacon", "zone": "dairy", "uuid": UUID, "major": 1, "minor": 7}},
 }
-TEXTS = (
-    "", "-", "--", "\x1b[31m", "a\nb", "\udcff\udc80", "a" * 100_000, "../../etc/passwd", "%s{}", "🧀", "\u202edairy", "0", "-1",
-    "nan", "1e999", "9" * 400, "'; DROP TABLE zone; --",
-)  # fmt: skip
+TEXTS = ("", "--", "\x1b[31m\n", "\udcff", "a" * 100_000, "../../etc/passwd", "🧀", "\u202edairy", "nan", "-" + "9" * 400)
 
 
 def well_behaved(done: Done, *command: object) -> None:
@@ -41,14 +38,15 @@ def well_behaved(done: Done, *command: object) -> None:
 
 # ---- arguments ----------------------------------------------------------------------------------------------------------------
 
-SLOTS = [
+CONFIGURED_SLOTS = [
     "zone add {}", "zone add x --title {}", "zone add x --tag {}", "zone add x --neighbour {}", "zone add x --enter-dbm {}",
     "zone add x --exit-delay-s {}", "zone add x --dwell-s {}", "zone show {}", "zone remove {}",
     "beacon add {} --zone dairy", "beacon add x --zone {}", "beacon add x --zone dairy --uuid {}",
-    "beacon add x --zone dairy --major {}", "beacon add x --zone dairy --minor {}", "beacon remove {}",
+    "beacon add x --zone dairy --minor {}", "beacon remove {}",
     "receiver add {}", "receiver add x --zone {}", "receiver add x --covers {}", "receiver remove {}",
-    "offer show {}", "offer lint {}", "offer lint - --shop {}", "shop check {}", "shop import {}", "zone {}", "{}",
+    "offer show {}", "shop import {}",
 ]  # fmt: skip
+OTHER_SLOTS = ["offer lint {}", "offer lint - --shop {}", "shop check {}", "zone {}", "{}"]
 
 
 @pytest.fixture
@@ -60,25 +58,24 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("slot", [*CONFIGURED_SLOTS, *OTHER_SLOTS])
 def test_no_word_on_the_command_line_is_too_much(gateway: Forked, config: Path, tmp_path: Path, slot: str) -> None:
+    more = ["--config", str(config)] if slot in CONFIGURED_SLOTS else []
     for text in TEXTS:
         command = [part.format(text) for part in slot.split()]
-        if command[:1] != ["{}"] and slot not in {"zone {}", "{}", "offer lint {}", "offer lint - --shop {}", "shop check {}"}:
-            command += ["--config", str(config)]
-        well_behaved(gateway.run(*command, cwd=tmp_path), *command)
+        well_behaved(gateway.run(*command, *more, cwd=tmp_path), *command)
 
 
 WORDS = st.sampled_from(
     [
         "zone", "beacon", "receiver", "shop", "add", "list", "show", "remove", "check", "export", "import", "schema", "lint",
-        "--json", "--help", "--zone", "--title", "--tag", "--neighbour", "--covers", "--cascade", "--replace", "--uuid", "--minor",
-        "--dry-run", "--shop", "dairy", "shelf-7", "x", "-", *TEXTS,
+        "--json", "--help", "--zone", "--title", "--tag", "--neighbour", "--covers", "--cascade", "--replace", "--uuid",
+        "--minor", "--dry-run", "--shop", "dairy", "shelf-7", "x", "-", *TEXTS,
     ]
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noun=st.sampled_from(["zone", "beacon", "receiver", "shop"]), words=st.lists(WORDS, max_size=7))
 @example(noun="zone", words=["remove", "dairy", "--cascade"])
 def test_no_sequence_of_words_is_too_much(gateway: Forked, config: Path, noun: str, words: list[str]) -> None:
@@ -101,27 +98,34 @@ def nasty_files(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "numbers").write_bytes(b'{"zones": {"a": {"enter_dbm": 1e999}}, "promotions": [' + b"9" * 5000 + b"]}")
     (folder / "empty").write_bytes(b"")
     (folder / "nul.toml").write_text(PLAIN + 'state_dir = "a\\u0000b"\n')
+    made = ("binary", "large", "brackets", "braces", "surrogate", "numbers", "empty", "nul.toml")
     yield {
-        "missing": str(folder / "no" / "file"), "folder": str(folder), "endless": "/dev/zero", "memory": "/proc/self/mem",
-        "too long": "x" * 5000, "in a file": str(folder / "empty" / "x"),
-        **{name: str(folder / name) for name in ("binary", "large", "brackets", "braces", "surrogate", "numbers", "empty", "nul.toml")},
-    }  # fmt: skip
+        "missing": str(folder / "no" / "file"),
+        "folder": str(folder),
+        "endless": "/dev/zero",
+        "memory": "/proc/self/mem",
+        "too long": "x" * 5000,
+        "in a file": str(folder / "empty" / "x"),
+        **{name: str(folder / name) for name in made},
+    }
 
 
 CONFIGURED = [
     "zone list", "zone add x", "zone show x", "zone remove x", "beacon add x --zone y", "beacon list", "beacon remove x",
     "receiver add x", "receiver list", "receiver remove x", "shop export", "shop import -", "offer list", "offer show x",
-    "offer import -", "offer lint -", "status", "doctor", "why", "test-shopper list", "central", "central key",
-    "central opt-out x", "run", "decode 00", "scan",
+    "offer import -", "offer lint -", "status", "why", "test-shopper list", "central", "central key", "central opt-out x",
+    "run", "decode 00", "scan",
 ]  # fmt: skip
+THOROUGH = {"zone list", "central key"}
+"""The others read their settings as one of these."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", CONFIGURED)
 def test_no_file_of_settings_is_too_much(gateway: Forked, tmp_path: Path, command: str) -> None:
     with nasty_files(tmp_path) as files:
-        for name, file in files.items():
-            done = gateway.run(*command.split(), "--config", file, cwd=tmp_path, stdin=b'{"promotions": []}')
+        for name in files if command in THOROUGH else ("missing", "endless", "nul.toml"):
+            done = gateway.run(*command.split(), "--config", files[name], cwd=tmp_path, stdin=b'{"promotions": []}')
             well_behaved(done, command, name)
             assert done.returncode == 78, (name, done)
 
@@ -150,7 +154,7 @@ def test_no_path_in_the_settings_is_too_much(gateway: Forked, tmp_path: Path, se
         for name, file in found.items():
             config = tmp_path / "gateway.toml"
             config.write_text(f'{PLAIN}{state}{setting} = "{file}"\n')
-            for command in ("zone list", "zone add x", "offer list", "shop export --json"):
+            for command in ("zone add x", "offer list"):
                 well_behaved(gateway.run(*command.split(), "--config", config, cwd=tmp_path), setting, name, command)
 
 
@@ -196,7 +200,7 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
 )  # fmt: skip
 def test_a_gateway_that_answers_nonsense_is_no_gateway(gateway: Forked, config: Path, answer: bytes) -> None:
     with answering(config.with_name("control.sock"), answer):
-        for command in ("zone list", "zone add x", "offer list", "shop export"):
+        for command in ("zone add x", "shop export"):
             done = gateway.run(*command.split(), "--config", config)
             well_behaved(done, command, answer[:50])
             assert done.returncode == 75

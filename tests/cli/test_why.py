@@ -4,18 +4,24 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import typer
 
+from gateway.cli.app import app
+from gateway.cli.why_text import lines
 from gateway.contract.control import AddTechnicianRequest, Technicians
 from gateway.contract.explanations import Explanation, Explanations
 from gateway.core.model import ClockQuality, Consent, Entered, Evidence, Instant, Outcome, Step
@@ -170,6 +176,13 @@ def test_nothing_is_changed_by_asking(why: Callable[..., Done], shown: Shown) ->
     assert state() == before
 
 
+def test_the_help_names_the_keys_of_the_answer() -> None:
+    text = typer.main.get_command(app).get_command(None, "why").epilog  # type: ignore[attr-defined]
+    outer, inner = re.sub(r" \(.*\)", "", text), re.findall(r"\((.*)\)", text)[0]
+    assert outer == f"JSON: {', '.join(Explanations.model_fields)}."
+    assert inner.split(", ") == [*Explanation.model_fields]
+
+
 # ---- what cannot be answered --------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +248,28 @@ def test_settings_of_central_that_were_named_must_be_readable(gateway: Forked, s
     assert "nowhere.toml: cannot be read" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_root_asks_as_the_service_and_still_sees_what_central_knows(gateway: Forked, shown: Shown) -> None:
+    """Gateway and central belong to two accounts; no file changes its owner, and none of root's is left behind."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(shown.folder, folder, dirs_exist_ok=True)
+        for settings in ("gateway.toml", "central.toml"):
+            text = (folder / settings).read_text().replace(str(shown.folder), str(folder))
+            (folder / settings).write_text(text)
+        owners = {"gateway": 61_001, "central": 61_002}
+        for part, user in owners.items():
+            for path in (folder / part, *(folder / part).iterdir()):
+                os.chown(path, user, user)
+            (folder / part).chmod(0o700)
+        arguments = ("--config", folder / "gateway.toml", "--central-config", folder / "central.toml")
+        found = decisions(gateway.run("why", "--last", 100, "--json", *arguments))
+        assert {offer.inbox.state for decision in found for offer in decision.offers if offer.inbox is not None} == {"confirmed"}
+        for part, user in owners.items():
+            assert {path.stat().st_uid for path in (folder / part).iterdir()} == {user}
+
+
 # ---- since when ---------------------------------------------------------------------------------------------------------------
 
 
@@ -288,10 +323,73 @@ def test_that_there_was_nothing_is_an_answer(gateway: Forked, tmp_path: Path, op
     assert gateway.run("why", *options, "--config", config, "--json").json["decisions"] == []
 
 
+# ---- words for what is rare ----------------------------------------------------------------------------------------------------
+
+
+def told(**changes: Any) -> list[str]:
+    """The lines about one entry, without their common beginning."""
+    decision = {
+        "decision": "0123abcd-d7",
+        "time": "2026-09-14T15:00:00Z",
+        "event": "zone.entered",
+        "zone": "dairy",
+        "visit": "v1",
+        "delivery": {"state": "acknowledged", "detail": "acknowledged by central"},
+        **changes,
+    }
+    answer = Explanations.model_validate({"epoch": "0123abcd" * 2, "time_zone": "Europe/Berlin", "decisions": [decision]})
+    found = list(lines(answer, ZoneInfo("Europe/Berlin")))
+    assert {line[:13] for line in found} == {"0123abcd-d7  "}
+    return [line[13:] for line in found]
+
+
+def matching(**changes: Any) -> Json:
+    return {"catalogue_version": 3, "counts": {}, "recomputed": True, "detail": "0 of 1 promotions offered", **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"heard": [{"anchor": "b-7", "level_dbm": -70.4, "source": "report"}]},
+            "  sightings  the app reported 1 beacon: b-7 -70 dBm",
+            id="told over the Internet",
+        ),
+        pytest.param(
+            {"belief": {"probability": 0.99, "times_likelier": 50_000.0}},
+            "  position   dairy with 99%, more than 1000 times as likely as outside",
+            id="as good as certain",
+        ),
+        pytest.param(
+            {"matching": matching(recomputed=False, counts={"cool_down": 2, "no_consent": 1}, detail="another catalogue")},
+            "             withheld: 2 cool_down, 1 no_consent",
+            id="counts alone",
+        ),
+        pytest.param(
+            {"matching": matching(disagreement="recomputed 3 cool_down, the ledger says 2.")},
+            "             CAUTION: recomputed 3 cool_down, the ledger says 2.",
+            id="a contradiction",
+        ),
+        pytest.param(
+            {
+                "matching": matching(
+                    counts={"cap_day": 24},
+                    withheld=[{"promotion_id": f"p{n}", "reason": "cap_day", "detail": "1 of 1 today"} for n in range(24)],
+                )
+            },
+            "             and 4 cap_day; --json shows more of them",
+            id="too many to read",
+        ),
+    ],
+)
+def test_what_is_rare_has_its_words_too(changes: Json, expected: str) -> None:
+    assert expected in told(**changes)
+
+
 # ---- a running gateway --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_running_gateway_answers_who_may_not_read_its_files(tmp_path: Path) -> None:
+async def test_a_running_gateway_answers_who_may_not_read_its_files(gateway: Forked, tmp_path: Path) -> None:
     """What a member of its group asks goes through the socket: here the settings name no folder in which the database is."""
     (tmp_path / "running").mkdir()
     other = tmp_path / "gateway.toml"
@@ -300,9 +398,9 @@ async def test_a_running_gateway_answers_who_may_not_read_its_files(tmp_path: Pa
         await running.ask(AddTechnicianRequest(name="tina", key=KEY, duration_s=3600), Technicians)
         while not any(outcome.offers for step in running.steps for outcome in step.outcomes):
             await running.stay(0.5)
-        done = await asyncio.to_thread(ask_at_once, other, "--last")
-        wrong = await asyncio.to_thread(ask_at_once, other, "--zone", "dary")
-        as_json = await asyncio.to_thread(ask_at_once, other, "--last", "--json")
+        done = await asyncio.to_thread(gateway.run, "why", "--config", other, "--last")
+        wrong = await asyncio.to_thread(gateway.run, "why", "--config", other, "--zone", "dary")
+        as_json = await asyncio.to_thread(gateway.run, "why", "--config", other, "--last", "--json")
         pseudonyms = running.pseudonyms
     assert done.returncode == 0, done.stderr
     assert "a test shopper: no caps, no cool-downs" in done.stdout
@@ -315,8 +413,3 @@ async def test_a_running_gateway_answers_who_may_not_read_its_files(tmp_path: Pa
     assert not {name for name in pseudonyms if name in as_json.stdout}
     (explained,) = Explanations.model_validate_json(as_json.stdout).decisions
     assert (explained.test_shopper, explained.delivery.state) == (True, "not_told")
-
-
-def ask_at_once(config: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    command = [str(PROGRAM), "why", "--config", str(config), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "COLUMNS": "200"})

@@ -18,7 +18,7 @@ from gateway.contract import examples, topics
 from gateway.contract.asyncapi import MESSAGES, SIGNED, address, document, to_text
 from gateway.contract.downlinks import RosterChunk, RosterDelta, RosterManifest, records_from_base64, unpack_records
 from gateway.contract.field_docstrings import field_docstrings
-from gateway.contract.messages import EVENT_TYPES, CloudEvent, read, read_event
+from gateway.contract.messages import EVENT_TYPES, read, read_event
 from gateway.contract.roster_assembly import RosterAssembly
 from gateway.contract.settings import CentralStore
 from gateway.contract.topics import StoreTopics

@@ -136,7 +136,7 @@ _VARIES = (
     (r"\b[0-9a-f]{8}-d[1-9]\d*\b", "<decision>"),
     (r"\b(?=[a-f]*\d)[0-9a-f]{16,}\b", "<id>"),
     (r"\b[0-9a-f]{8}-d(?= |\b)", "<epoch>"),
-    (r"\b(version|catalogue) \d+\b", r"\1 <n>"),
+    (r"\b(version|catalogue|day) \d+\b", r"\1 <n>"),
     (r"\b\d+\.\d+\.\d+\b", "<version>"),
     (r"\b(x86_64|aarch64)\b", "<machine>"),
     (r"\b\d+ (s|min|h|d)( \d+ (s|min|h))?(?![\w/])", "<duration>"),

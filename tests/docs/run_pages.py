@@ -19,14 +19,17 @@ from tests.e2e.world import ROOT
 _DEFINED = re.compile(r"^(?:async )?def (\w+)\(", re.MULTILINE)
 
 
-async def untrue(page: Path, folder: Path, write: Callable[[str], object] | None = None) -> list[str]:
-    """What is wrong with a page; with ``write`` what its commands print now is handed over instead of being complained of."""
-    text = page.read_text("utf-8")
+async def untrue(page: Path, folder: Path, *, text: str | None = None, write: Callable[[str], object] | None = None) -> list[str]:
+    """What is wrong with a page, or with ``text`` in its place.
+
+    With ``write`` what its commands print now is handed over instead of being complained of.
+    """
+    text = page.read_text("utf-8") if text is None else text
     found = list(blocks(text))
     complaints = [complaint for block in found for complaint in _elsewhere(block)]
     here = [block for block in found if block.kind != "other" and "test" not in block.info]
     if not any(block.kind in {"console", "sh"} for block in here):
-        return complaints
+        return _of_page(page, complaints)
     lines = text.split("\n")
     changed: list[tuple[Block, list[str]]] = []
     async with Stage(folder) as stage:
@@ -45,6 +48,10 @@ async def untrue(page: Path, folder: Path, write: Callable[[str], object] | None
             lines[block.line - 1 : block.line - 1 + len(block.lines)] = new
         write("\n".join(lines))
         complaints = [complaint for complaint in complaints if not complaint.startswith("PRINTS")]
+    return _of_page(page, complaints)
+
+
+def _of_page(page: Path, complaints: list[str]) -> list[str]:
     return [f"{page.relative_to(ROOT)}:{complaint.removeprefix('PRINTS')}" for complaint in complaints]
 
 
@@ -85,11 +92,10 @@ def _elsewhere(block: Block) -> list[str]:
     source = path.read_text("utf-8")
     if name not in _DEFINED.findall(source) or not name.startswith("test_"):
         return [f"{block.line}: {file} has no test {name or '(name it: FILE::NAME)'}"]
-    body = source.partition(f"def {name}(")[2].partition("\ndef ")[0]
     return [
         f"{command.line}: {block.info['test']} does not run: {command.typed}"
         for command in block.commands
-        if _plain(command.typed) not in _plain(body)
+        if _plain(command.typed) not in _plain(source)
     ]
 
 
@@ -109,7 +115,7 @@ async def main() -> int:
     complaints = []
     for page in [path.resolve() for path in given.pages] or pages(ROOT):
         with tempfile.TemporaryDirectory(prefix="gateway-docs-") as folder:
-            complaints += await untrue(page, Path(folder), page.write_text if given.write else None)
+            complaints += await untrue(page, Path(folder), write=page.write_text if given.write else None)
     sys.stdout.write("\n".join(complaints or ["Every command was typed, and every page tells what it prints."]) + "\n")
     return 1 if complaints else 0
 

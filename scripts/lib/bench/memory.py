@@ -24,8 +24,8 @@ def measure(effort: Effort) -> list[Figure]:
             resident_mb,
             75,
             scales=False,
-            means="resident memory (VmRSS) of a process with everything that `gateway run` imports and no radio, after it has taken over "
-            f"1,000 promotions and a roster of 1,000 and heard them walk ({present} present); the maker of the walk is in it",
+            means="resident memory (VmRSS) of a process with everything that `gateway run` imports and no radio, after it has taken "
+            f"over 1,000 promotions and a roster of 1,000 and heard them walk ({present} present); the maker of the walk is in it",
         )
     ]
 
@@ -58,7 +58,7 @@ async def _walk(settings_json: str, seconds: int) -> None:
     daemon = Daemon(settings, scene.shop(), SystemClock(assume_synchronised=True))
     stop = asyncio.Event()
     running = asyncio.create_task(daemon.run([], stop))
-    while not daemon.pipeline.identity.roster_size or daemon.pipeline.catalogue is None:
+    while not daemon.pipeline.identity.roster_size or daemon.pipeline.catalogue is None:  # noqa: ASYNC110 -- nobody tells
         await asyncio.sleep(0.05)
     air = iter(Air(_SIZE, Instant(0, time.time_ns() // 1_000_000)).heard(seconds * _SIZE.per_s))
     began = time.perf_counter()

@@ -144,9 +144,9 @@ class Air:
         self._scene = scene
         self._start = start
         rng = self._rng
-        self._beacons = [(_address(rng), _beacon(rng)) for _ in range(BEACONS)]
+        self._beacons = [(_address(rng), beacon(rng)) for _ in range(BEACONS)]
         self._apple = [_address(rng) for _ in range(_APPLE_DEVICES)]
-        self._noise = [_apple(rng) for _ in range(_NOISE)]
+        self._noise = [apple(rng) for _ in range(_NOISE)]
         keys = [derive_subkeys(entry.day_key) for entry in roster_entries(scene.roster, scene.seed)[: scene.shoppers]]
         self._walkers = [_Walker(rng, key, scene.stay_s) for key in keys]
         self._receivers = [f"receiver-{index}" for index in range(RECEIVERS)]
@@ -217,12 +217,13 @@ def _address(rng: random.Random) -> str:
     return ":".join(f"{octet:02X}" for octet in rng.randbytes(6))
 
 
-def _beacon(rng: random.Random) -> bytes:
-    beacon = IBeacon(rng.randbytes(16), rng.randrange(65536), rng.randrange(65536), -59)
-    return ad_structures.encode([AdStructure(FLAGS, b"\x06"), ibeacon.encode(beacon)])
+def beacon(rng: random.Random) -> bytes:
+    """An iBeacon's advertisement."""
+    frame = IBeacon(rng.randbytes(16), rng.randrange(65536), rng.randrange(65536), -59)
+    return ad_structures.encode([AdStructure(FLAGS, b"\x06"), ibeacon.encode(frame)])
 
 
-def _apple(rng: random.Random) -> bytes:
+def apple(rng: random.Random) -> bytes:
     """Nearby info with and without transmit power, Handoff, AirPods, Find My: types and lengths as those devices send them."""
     flags, power = AdStructure(FLAGS, b"\x1a"), AdStructure(0x0A, b"\x0c")
     kinds = [

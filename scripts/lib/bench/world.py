@@ -1,7 +1,7 @@
 """A whole store around a real daemon: Mosquitto, a database on disk, and a central service that answers everything at once.
 
-The central service is a process of its own. It is no real one: it counts what comes in, acknowledges it and grants every offer, so
-that the gateway meets no other limit than its own.
+The central service is a process of its own. It is no real one: it counts what comes in, acknowledges it and grants every offer,
+so that the gateway meets no other limit than its own.
 """
 
 import asyncio
@@ -51,11 +51,11 @@ class World:
         await self.central.stdin.drain()
 
     async def received(self) -> list[tuple[str, int, int]]:
-        """End central; what it received: (type, the event's monotonic ms, monotonic ns of its arrival)."""
+        """What central received in all: (type, the event's monotonic ms, monotonic ns of its arrival). It answers no more."""
         assert self.central.stdin is not None
         assert self.central.stdout is not None
         self.central.stdin.close()
-        return [tuple(row) for row in json.loads(await self.central.stdout.read())]
+        return [tuple(row) for row in json.loads(await self.central.stdout.readline())]
 
 
 @contextlib.asynccontextmanager
@@ -82,10 +82,10 @@ async def world(*downlinks: Scene) -> AsyncIterator[World]:
                 await made.send(1)
                 yield made
             finally:
+                # It may wait for a cancellation that aiomqtt has swallowed.
                 if central.returncode is None:
-                    assert central.stdin is not None
-                    central.stdin.close()
-                    await central.communicate()
+                    central.kill()
+                await central.wait()
 
 
 def _settings(folder: Path, broker: Broker) -> Settings:
@@ -133,7 +133,7 @@ def signed(size: Scene, version: int) -> list[tuple[str, str]]:
 
 
 def _tomorrow() -> Any:
-    return ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(datetime.now(UTC).weekday() + 1) % 7]
+    return ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(datetime.fromtimestamp(time.time(), UTC).weekday() + 1) % 7]
 
 
 # ---- the process that answers -------------------------------------------------------------------------------------------------
@@ -151,12 +151,11 @@ class _Central:
         await self._client.subscribe(ANY_EVENT, qos=1)
         state = CentralState(id="1", source="central", time=0, data=CentralStateData(state="online", instance="bench"))
         await self._client.publish(CENTRAL_STATE, state.to_json(), qos=1, retain=True)
-        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._acknowledge())]
-        await self._obey()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        print(json.dumps(self._received))
+        tasks = [asyncio.create_task(work) for work in (self._obey(), self._read(), self._acknowledge())]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        print(json.dumps(self._received), flush=True)
 
     async def _read(self) -> None:
         async for message in self._client.messages:

@@ -18,10 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import scene
+from bench.figures import Effort, Figure, median
 from gateway.core import ad_structures
-from gateway.core.ad_structures import FLAGS, MANUFACTURER_DATA, AdStructure
-from gateway.core.frames import Decoder, ibeacon, shopper
-from gateway.core.model import IBeacon, ShopperToken
+from gateway.core.ad_structures import FLAGS, AdStructure
+from gateway.core.frames import Decoder, shopper
+from gateway.core.model import ShopperToken
 
 BEACONS = 200
 SHOPPERS = 1000
@@ -52,36 +54,18 @@ def trace(name: str, seed: int, count: int) -> Trace:
     """The advertisements; the same seed gives the same."""
     rng = random.Random(seed)
     eids = [rng.randbytes(8) for _ in range(SHOPPERS * WINDOWS)]
-    beacons = [_beacon(rng) for _ in range(BEACONS)]
+    beacons = [scene.beacon(rng) for _ in range(BEACONS)]
     payloads = []
     for _ in range(count):
         kind = rng.random()
         if kind < 0.6:
-            payloads.append(rng.choice(beacons) if name == "mixed" else _beacon(rng))
+            payloads.append(rng.choice(beacons) if name == "mixed" else scene.beacon(rng))
         elif kind < 0.8:
-            payloads.append(_apple(rng))
+            payloads.append(scene.apple(rng))
         else:
             token = ShopperToken("U", rng.choice(eids) + rng.randbytes(8), None)
             payloads.append(ad_structures.encode([AdStructure(FLAGS, b"\x1a"), shopper.encode(token)]))
     return Trace(name, payloads, frozenset(eids))
-
-
-def _beacon(rng: random.Random) -> bytes:
-    beacon = IBeacon(rng.randbytes(16), rng.randrange(65536), rng.randrange(65536), -59)
-    return ad_structures.encode([AdStructure(FLAGS, b"\x06"), ibeacon.encode(beacon)])
-
-
-def _apple(rng: random.Random) -> bytes:
-    """Nearby info with and without transmit power, Handoff, AirPods, Find My: types and lengths as those devices send them."""
-    flags, power = AdStructure(FLAGS, b"\x1a"), AdStructure(0x0A, b"\x0c")
-    kinds = [
-        [flags, power, AdStructure(MANUFACTURER_DATA, b"\x4c\x00\x10\x06" + rng.randbytes(6))],
-        [flags, AdStructure(MANUFACTURER_DATA, b"\x4c\x00\x10\x05" + rng.randbytes(5))],
-        [flags, AdStructure(MANUFACTURER_DATA, b"\x4c\x00\x0c\x0e" + rng.randbytes(14) + b"\x10\x05" + rng.randbytes(5))],
-        [AdStructure(MANUFACTURER_DATA, b"\x4c\x00\x07\x19" + rng.randbytes(25))],
-        [AdStructure(MANUFACTURER_DATA, b"\x4c\x00\x12\x19" + rng.randbytes(25))],
-    ]
-    return ad_structures.encode(rng.choice(kinds))
 
 
 def contestants() -> list[Contestant]:
@@ -99,7 +83,7 @@ def contestants() -> list[Contestant]:
     ]
 
 
-def measure(traces: list[Trace], entrants: list[Contestant], rounds: int) -> dict[tuple[str, str], list[float]]:
+def compare(traces: list[Trace], entrants: list[Contestant], rounds: int) -> dict[tuple[str, str], list[float]]:
     """µs an advertisement by contestant and trace, one figure a round."""
     figures: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
@@ -117,6 +101,25 @@ def measure(traces: list[Trace], entrants: list[Contestant], rounds: int) -> dic
     return figures
 
 
+def measure(effort: Effort) -> list[Figure]:
+    """Ours and bluetooth-data-tools, on the trace with repeats."""
+    entrants = [entrant for entrant in contestants() if entrant.name in {"beacon-gateway", "bluetooth-data-tools"}]
+    figures = compare([trace("mixed", 1, max(2000, round(20_000 * effort.size)))], entrants, effort.rounds)
+    ours, theirs = (median(figures[entrant.name, "mixed"]) for entrant in entrants)
+    means = "CPU time; 60 % repeats of 200 beacons, 20 % Apple, 20 % tokens of which no two are equal; more: scripts/bench decode"
+    return [
+        Figure(
+            "decode_us_per_advertisement",
+            "µs",
+            ours,
+            TARGET_US["mixed"],
+            beside=f"bluetooth-data-tools {theirs:.2f}",
+            means=means,
+        ),
+        Figure("decode_us_bluetooth_data_tools", "µs", theirs, means="the same advertisements"),
+    ]
+
+
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="scripts/bench decode")
@@ -128,7 +131,7 @@ def main() -> int:
 
     traces = [trace(name, options.seed, options.advertisements) for name in TARGET_US]
     entrants = contestants()
-    figures = measure(traces, entrants, options.rounds)
+    figures = compare(traces, entrants, options.rounds)
 
     print(
         f"{options.advertisements} advertisements a round, {options.rounds} rounds in turns, Python {platform.python_version()}"

@@ -1,0 +1,36 @@
+"""What the files of a gateway that does not run say about its decisions; only read, as the service's user."""
+
+from zoneinfo import ZoneInfo
+
+from gateway.cli.catalogue import remembered_document
+from gateway.cli.reach import Gateway
+from gateway.contract.control import ExplainRequest
+from gateway.contract.explanations import Explanations
+from gateway.core.model import Shop
+from gateway.core.offers import Catalogue
+from gateway.daemon.explain import explain
+from gateway.errors import Untrusted
+from gateway.io.clock import SystemClock
+
+
+def explain_from_files(gateway: Gateway, request: ExplainRequest) -> Explanations:
+    """As the daemon would answer if it ran."""
+    settings = gateway.settings
+    shop = gateway.shop().shop.compiled()
+    gateway.become_service_user()
+    time_zone, now_ms = ZoneInfo(settings.time_zone), SystemClock().now().wall_ms
+    catalogue = _catalogue(gateway, shop, time_zone, now_ms)
+    return explain(settings.database_path, request, shop=shop, catalogue=catalogue, time_zone=time_zone, now_ms=now_ms)
+
+
+def _catalogue(gateway: Gateway, shop: Shop, time_zone: ZoneInfo, now_ms: int) -> Catalogue | None:
+    try:
+        # One that has expired since was in force when it decided.
+        document = remembered_document(gateway, 0)
+    except Untrusted:
+        return None
+    if document is None:
+        return None
+    quiet = None if document.quiet_hours is None else document.quiet_hours.compiled()
+    promotions = [promotion.compiled() for promotion in document.promotions]
+    return Catalogue(document.version, promotions, quiet, shop, time_zone, now_ms)
