@@ -30,7 +30,7 @@ from gateway.io.clock import SystemClock
 from gateway.io.input_file import read_input
 from gateway.io.keys import shopper_key
 from gateway.io.signing import Signer
-from gateway.io.store.database import transact
+from gateway.io.store.database import drop_backups, transact
 
 T = TypeVar("T")
 
@@ -104,6 +104,7 @@ def opt_out(config: Path, inbox: str) -> None:
     settings = read_settings(config, CentralSettings)
     if not _change(settings, lambda db: records.opt_out(db, inbox)):
         raise ConfigurationError("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
+    drop_backups(settings.state_dir / "central.db")
     print(f"{printable(inbox)} is forgotten")
 
 

@@ -291,7 +291,11 @@ def test_an_app_is_enrolled_and_forgotten(run: Run, config: Path, tmp_path: Path
     assert key.read_text() == made
     assert in_the_database(tmp_path, "SELECT inbox, consent, hex(ku) FROM shopper") == [("anna", 2, made.strip().upper())]
     assert in_the_database(tmp_path, "SELECT store FROM member ORDER BY store") == [("demo",), ("other",)]
+    database = next(tmp_path.rglob("central.db"))
+    backup = database.with_name("central.db.before-0002_test_shoppers")
+    backup.write_bytes(database.read_bytes())
     done = run("central", "opt-out", "anna", "--config", config)
+    assert not backup.exists(), "the copy that a migration made knows her, too"
     assert (done.returncode, done.stdout, done.stderr) == (0, "anna is forgotten\n", "")
     assert in_the_database(tmp_path, "SELECT * FROM shopper") == in_the_database(tmp_path, "SELECT * FROM member") == []
     failed(run("central", "opt-out", "anna", "--config", config), 78, "anna: is not enrolled. Nothing was changed.")

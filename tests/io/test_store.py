@@ -414,6 +414,15 @@ def test_a_new_version_backs_the_old_one_up_and_keeps_the_rows(path: Path) -> No
         assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'addition'").fetchall()
 
 
+async def test_who_is_erased_does_not_live_on_in_the_copy_that_a_migration_made(path: Path) -> None:
+    async with opened(path) as store:
+        backup = path.with_name(f"{path.name}.before-0002_second")
+        backup.write_bytes(path.read_bytes())
+        await store.scrub()
+        assert not backup.exists()
+        assert path.exists()
+
+
 def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     open_database(path, GATEWAY).conn.close()
     broken = Migrations("gateway")

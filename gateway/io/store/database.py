@@ -123,6 +123,12 @@ def _migrate(database: Database, path: Path, migrations: Migrations, *, is_new: 
     migrations.apply(database)
 
 
+def drop_backups(path: Path) -> None:
+    """Delete the copies made before migrations: who has been erased from the file must not live on in them."""
+    for backup in path.parent.glob(f"{path.name}.before-*"):
+        backup.unlink(missing_ok=True)
+
+
 def _names(migrations: Migrations) -> set[str]:
     with contextlib.closing(Database(memory=True).conn) as empty:
         return {migration.name for migration in migrations.pending(Database(empty))}
@@ -210,15 +216,21 @@ class DatabaseThread:
         return DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.")
 
     async def cut_log(self) -> None:
-        """Bring the write-ahead log into the file and cut it to nothing; while somebody else reads it, the next call does."""
+        """Bring the write-ahead log into the file and cut it to nothing; while somebody else reads it, the next call does.
+
+        Copies made before a migration go, too.
+        """
         await asyncio.get_running_loop().run_in_executor(self._executor, self._cut_log)
 
     def _cut_log(self) -> None:
         assert self._database is not None
         try:
+            drop_backups(self._path)
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.DatabaseError as error:
             raise self._failed(error) from error
+        except OSError as error:
+            raise DiskError(f"a backup cannot be deleted ({error}).", where=str(self._path), do="Delete it by hand.") from error
 
     async def close(self) -> None:
         """Finish what was begun and close the file."""

@@ -24,8 +24,9 @@ def measure(effort: Effort) -> list[Figure]:
             resident_mb,
             75,
             scales=False,
-            means="resident memory (VmRSS) of a process with everything that `gateway run` imports and no radio, after it has taken "
-            f"over 1,000 promotions and a roster of 1,000 and heard them walk ({present} present); the maker of the walk is in it",
+            means="resident memory (VmRSS) of a process with everything that `gateway run` imports and no radio, after it has "
+            f"taken over 1,000 promotions and a roster of 1,000 and heard them walk ({present} present); whoever makes them walk is "
+            "in it",
         )
     ]
 

@@ -60,7 +60,7 @@ def measure(effort: Effort) -> list[Figure]:
             "pipeline_us_per_advertisement_large_shop",
             "µs",
             median(ours_large),
-            means="the same air in a shop of 1,000 zones with 100,000 promotions and a roster of 50,000: it must not grow with it",
+            means="the same air in a shop of 1,000 zones with 100,000 promotions and a roster of 50,000: it must stay flat",
         ),
         Figure(
             "habluetooth_us_per_advertisement",

@@ -33,8 +33,8 @@ def measure(effort: Effort) -> list[Figure]:
             "roster_50000_s",
             "s",
             median(took),
-            means="wall time from manifest and five chunks to the roster in force with the identifiers of three windows: signature, "
-            "JSON, hashes, keys; the messages are on disk, too",
+            means="wall time from manifest and five chunks to the roster in force with the identifiers of three windows: "
+            "signature, JSON, hashes, keys; the messages are on disk, too",
         ),
         Figure(
             "roster_50000_stall_ms",
