@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -113,7 +114,7 @@ def test_locks_name_no_index(lock: str) -> None:
     assert not re.search(r"://|^\s*--(?!hash=sha256:)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", ["test", "check", "contract"])
+@pytest.mark.parametrize("script", ["test", "check", "contract", "bench"])
 def test_help_needs_nothing_and_installs_nothing(checkout: Path, environment: dict[str, str], stub: Stub, script: str) -> None:
     stub("cat", f'exec {shutil.which("cat")} "$@"')
     done = run(checkout, environment, script, "--help")
@@ -162,6 +163,37 @@ def test_a_parser_that_cannot_be_installed_is_explained_and_not_believed(
     assert (done.returncode, done.stdout) == (75, "")
     assert "EINTEGRITY" in done.stderr
     assert not (checkout / "scripts/lib/asyncapi/node_modules/.gateway-stamp").exists()
+
+
+@pytest.mark.parametrize("names", [["decod"], ["outbox", "inbox"]])
+def test_the_bench_names_a_subject_that_it_does_not_know(
+    checkout: Path, environment: dict[str, str], names: list[str], tmp_path: Path
+) -> None:
+    done = run(checkout, environment, "bench", *names)
+    assert done.returncode == 2
+    assert names[-1] in done.stderr
+    assert "--help" in done.stderr
+    assert not (checkout / ".venv-bench").exists()
+
+
+def test_the_bench_prints_a_table_and_writes_the_same_figures(tmp_path: Path) -> None:
+    """Quickly, and what needs no other library than ours."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "outbox", "--quick", "--json", "figures.json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts" / "lib")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert report["quick"] is True
+    assert report["outbox_rows_per_s"] > 0
+    assert report["limits"]["outbox_rows_per_s"] == 100_000
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("outbox_rows_per_s  ")]
+    assert "≥ 100,000" in line
+    assert "estimate" in done.stdout
 
 
 # ---- finding a Python --------------------------------------------------------------------------------------------------------

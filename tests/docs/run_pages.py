@@ -19,10 +19,13 @@ from tests.e2e.world import ROOT
 _DEFINED = re.compile(r"^(?:async )?def (\w+)\(", re.MULTILINE)
 
 
-async def untrue(page: Path, folder: Path, *, text: str | None = None, write: Callable[[str], object] | None = None) -> list[str]:
+async def untrue(
+    page: Path, folder: Path, *, text: str | None = None, write: Callable[[str], object] | None = None, anew: bool = False
+) -> list[str]:
     """What is wrong with a page, or with ``text`` in its place.
 
-    With ``write`` what its commands print now is handed over instead of being complained of.
+    With ``write`` what its commands print now is handed over instead of being complained of; ``anew``: also where nothing differs
+    but what may.
     """
     text = page.read_text("utf-8") if text is None else text
     found = list(blocks(text))
@@ -41,7 +44,7 @@ async def untrue(page: Path, folder: Path, *, text: str | None = None, write: Ca
                 stage.write(block)
             else:
                 now = [await _typed(stage, block, command, complaints) for command in block.commands]
-                if block.kind == "console" and len(complaints) > before:
+                if block.kind == "console" and (anew or len(complaints) > before):
                     changed.append((block, rewritten(block, now)))
     if write is not None:
         for block, new in reversed(changed):
@@ -115,7 +118,7 @@ async def main() -> int:
     complaints = []
     for page in [path.resolve() for path in given.pages] or pages(ROOT):
         with tempfile.TemporaryDirectory(prefix="gateway-docs-") as folder:
-            complaints += await untrue(page, Path(folder), write=page.write_text if given.write else None)
+            complaints += await untrue(page, Path(folder), write=page.write_text if given.write else None, anew=bool(given.pages))
     sys.stdout.write("\n".join(complaints or ["Every command was typed, and every page tells what it prints."]) + "\n")
     return 1 if complaints else 0
 

@@ -41,6 +41,7 @@ MOVED = (
     *("/var/lib/beacon-gateway", "/var/lib/beacon-central", "/var/lib/mosquitto", "/run/credentials"),
 )
 GATEWAY_TOML, CENTRAL_TOML = "/etc/beacon-gateway/gateway.toml", "/etc/beacon-gateway/central.toml"
+PROGRAMS = ("bash", "mosquitto", "mosquitto_passwd", "mosquitto_pub", "mosquitto_sub", "openssl")
 USUAL_PORT, TLS_PORT = 1883, 8883
 REMOTE = "broker.example.org"
 SAMPLE_KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
@@ -99,7 +100,7 @@ _APPLE, _IBEACON = 0x004C, "0215"
 _COMMAND_S = 60.0
 _DIRECTION_S = 25.0
 _QUIET_S = 2.5
-_SOON_S = 2.0
+_SOON_S = 1.0
 
 
 class Stage:
@@ -125,6 +126,8 @@ class Stage:
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        missing = [program for program in PROGRAMS if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+        assert not missing, f"the pages type these programs, and they are not installed: {', '.join(missing)}"
         for made in (self.home, self._logs, self._bin, *(Path(f"{self.root}{moved}") for moved in MOVED)):
             made.mkdir(parents=True)
         shutil.copytree(ROOT / "docs" / "examples", self.home / "docs" / "examples")

@@ -76,6 +76,8 @@ def test_words_and_counts_are_compared(told: str, printed: str) -> None:
     ("told", "printed"),
     [
         ("running for 4 s", "running for 1 min 2 s"),
+        ("granted after 72 ms", "granted after 1.2 s"),
+        ("valid until Sun 2026-11-29 02:37 CET", "valid until Mon 2027-06-28 23:37 CEST"),
         ("2026-11-22 02:37:59,001 info connected", "2027-01-02 11:00:00,123 info connected"),
         ("152c8c17-d2  Sun 2026-11-22 02:37:59  entered dairy", "99999999-d17  Mon 2026-11-23 09:00:00  entered dairy"),
         ("back -52 dBm, door -84 dBm", "back -61 dBm, door -7 dBm"),

@@ -12,8 +12,8 @@ from tests.e2e.world import ROOT
 
 SHORT = {
     "scripts/demo": ["--duration", "2", "--speed", "100", "--shoppers", "1"],
-    "scripts/test": ["--", "--collect-only", "-q", "tests/test_layers.py"],
-    "scripts/test -- tests/independent": ["--collect-only", "-q"],
+    "scripts/test": ["--", "-n", "0", "--collect-only", "-q", "tests/test_layers.py"],
+    "scripts/test -- tests/independent": ["-n", "0", "--collect-only", "-q"],
 }
 """By the line in the page: what is added."""
 FINDS = {
@@ -35,3 +35,16 @@ def test_the_scripts_do_what_the_pages_say(line: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert FINDS[line] in done.stdout
+
+
+def test_scripts_docs_says_how_it_is_called() -> None:
+    done = subprocess.run(["scripts/docs", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: scripts/docs ")
+
+
+@pytest.mark.parametrize(("wrong", "words"), [("--fast", "does not know --fast"), ("docs/nothing.md", "no page docs/nothing.md")])
+def test_scripts_docs_refuses_what_it_does_not_know(wrong: str, words: str) -> None:
+    done = subprocess.run(["scripts/docs", wrong], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr

@@ -175,8 +175,9 @@ def goes() -> None:
     facts["failed units"] = call("systemctl", "--failed", "--no-legend", "--plain")["out"]
 
 
-try:
-    for part in (begins, runs, hears, is_disturbed, is_upgraded, fails, goes):
-        part()
-finally:
-    Path("facts.json").write_text(json.dumps(facts))
+if __name__ == "__main__":
+    try:
+        for part in (begins, runs, hears, is_disturbed, is_upgraded, fails, goes):
+            part()
+    finally:
+        Path("facts.json").write_text(json.dumps(facts))
