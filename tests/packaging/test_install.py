@@ -10,7 +10,7 @@ import pytest
 from tests.packaging import debian
 from tests.packaging.debian import Root
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.install, pytest.mark.timeout(600)]
 
 SETTINGS = 'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\n'
 MODES = {

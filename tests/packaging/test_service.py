@@ -16,7 +16,7 @@ import pytest
 from tests.packaging import debian
 from tests.packaging.debian import Root
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.install, pytest.mark.timeout(1200)]
 
 Facts = dict[str, Any]
 

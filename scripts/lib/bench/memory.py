@@ -25,8 +25,7 @@ def measure(effort: Effort) -> list[Figure]:
             75,
             scales=False,
             means="resident memory (VmRSS) of a process with everything that `gateway run` imports and no radio, after it has "
-            f"taken over 1,000 promotions and a roster of 1,000 and heard them walk ({present} present); whoever makes them walk is "
-            "in it",
+            f"taken over 1,000 promotions and a roster of 1,000 and heard them walk ({present} present); their maker is in it",
         )
     ]
 

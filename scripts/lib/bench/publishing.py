@@ -34,8 +34,7 @@ def measure(effort: Effort) -> list[Figure]:
             8000,
             "higher",
             means=f"wall time from an event's message ({size} bytes on average, QoS 1, MQTT 5 with properties) to Mosquitto's "
-            f"PUBACK through Session.publish, {_BATCH} at a time with at most {Broker().max_in_flight} in flight; the broker shares "
-            "the machine",
+            f"PUBACK through Session.publish, {_BATCH} at a time with at most {Broker().max_in_flight} in flight",
             beside=peer,
         ),
         Figure(
