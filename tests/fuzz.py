@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.cli.decode import explain
+from gateway.contract import strict_json
 from gateway.core import ad_structures, captures
 from gateway.core.frames import Decoder, altbeacon, eddystone, ibeacon, shopper
+from gateway.core.receivers import FORMATS, levels_below
 from gateway.errors import GatewayError
 
 SEEDS = Path(__file__).parent / "fuzz_seeds"
@@ -49,6 +51,18 @@ def _explained() -> Callable[[bytes], object]:
     return lambda data: explain(data, decoder)
 
 
+def _reports(kind: str) -> Callable[[], Callable[[bytes], object]]:
+    """A topic, a line end, and the payload."""
+    one = FORMATS[kind]
+
+    def read(message: bytes) -> object:
+        topic, _, payload = message.partition(b"\n")
+        levels = levels_below(one.prefix, topic.decode("utf-8", "replace"))
+        return one.read_life(levels, payload) or one.read(levels, strict_json.parse(payload, "a report"))
+
+    return lambda: read
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -66,6 +80,9 @@ TARGETS = {
         Target("pcap", lambda: captures.count, "pcap", head=24),
         Target("pcapng", lambda: captures.count, "pcapng", head=48),
         Target("json_lines", lambda: captures.count, "json_lines", head=24, largest=600),
+        Target("espresense", _reports("espresense"), "espresense", head=19, largest=600),
+        Target("openmqttgateway", _reports("openmqttgateway"), "openmqttgateway", head=17, largest=600),
+        Target("raddec", _reports("raddec"), "raddec", head=44, largest=800),
     )
 }
 

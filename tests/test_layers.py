@@ -39,6 +39,9 @@ SABOTAGES = {
     "core validates with pydantic": Sabotage("pure-core", "core/model", "from pydantic import BaseModel"),
     "core knows time zones": Sabotage("pure-core", "core/model", "from zoneinfo import ZoneInfo"),
     "numpy outside positioning": Sabotage("pure-core", "core/model", "import numpy"),
+    "one receiver's format uses another": Sabotage(
+        "receivers", "core/receivers/raddec", "from gateway.core.receivers import espresense"
+    ),
     "one frame format uses another": Sabotage("frames", "core/frames/ibeacon", "from gateway.core.frames import shopper"),
     "one container of captures uses another": Sabotage(
         "captures", "core/captures/pcap", "from gateway.core.captures import pcapng"

@@ -19,6 +19,7 @@ app = typer.Typer(
     help="In-store BLE proximity gateway: hears beacons and the shopper app's token, and brings the right offer to the app.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 central_app = typer.Typer(

@@ -1,4 +1,4 @@
-"""`gateway run`: settings and shop from their files, one scanner per adapter, and the daemon."""
+"""`gateway run`: settings and shop from their files, one scanner per adapter, other systems' receivers, and the daemon."""
 
 import asyncio
 import logging
@@ -14,7 +14,8 @@ from gateway.cli.shop import read_shop_named
 from gateway.contract.settings import Receiver, Settings, read_settings
 from gateway.contract.shop import ShopFile
 from gateway.core.sanitiser import printable
-from gateway.daemon import Daemon, EarCondition
+from gateway.daemon import Daemon, Ear, EarCondition
+from gateway.daemon.receivers import ForeignEar
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
 from gateway.io.recorder import Recorder
@@ -60,9 +61,9 @@ async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock, recordi
     recorder = None if recording is None else recording.begin()
     daemon = Daemon(settings, shop.compiled(), clock, recorder=recorder, config=str(config))
     try:
-        await daemon.run(
-            [AdapterEar(receiver, settings, daemon, lambda: clock.now().mono_ms) for receiver in settings.receivers], stop
-        )
+        ears: list[Ear] = [AdapterEar(receiver, settings, daemon, lambda: clock.now().mono_ms) for receiver in settings.receivers]
+        ears += [ForeignEar(source, settings, daemon.heard, daemon.pipeline, clock) for source in settings.foreign_receivers]
+        await daemon.run(ears, stop)
     finally:
         if recorder is not None:
             recorder.close()

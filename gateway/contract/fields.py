@@ -33,7 +33,7 @@ def to_rfc3339(wall_ms: int) -> str:
     >>> to_rfc3339(1790000437123)
     '2026-09-21T14:20:37.123Z'
     """
-    return (_EPOCH + timedelta(milliseconds=wall_ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
+    return (_EPOCH + timedelta(milliseconds=wall_ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def from_rfc3339(text: str) -> int:

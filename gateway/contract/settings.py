@@ -2,10 +2,10 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from gateway.contract.fields import GatewayId, Name, StoreId, Strict, explain
 from gateway.contract.shop import UuidText
@@ -72,6 +72,29 @@ class Receiver(Strict):
     adapter: Annotated[str, StringConstraints(pattern=r"^hci[0-9]{1,2}$")] | None = None
     """Absent: the system's default adapter."""
     scan: Literal["auto", "active", "passive"] = "auto"
+
+
+ForeignName = Annotated[str, StringConstraints(pattern=r"^[^+#/\x00-\x1f\x7f]{1,64}$")]
+"""One level of an MQTT topic, or an identifier in a payload."""
+TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[^+#/$\x00-\x1f\x7f]+(/[^+#/\x00-\x1f\x7f]+)*$", max_length=128)]
+"""The first levels of an MQTT topic, without a slash at either end."""
+
+
+class ForeignReceivers(Strict):
+    """Receivers of another system, which reports over a broker what they hear."""
+
+    name: Name
+    """In the log, and in the MQTT client's identifier."""
+    kind: Literal["espresense", "openmqttgateway", "raddec"]
+    """``openmqttgateway`` is Theengs Gateway too."""
+    prefix: TopicPrefix | None = None
+    """Of its topics; absent: as it comes out of the box (espresense, home, paretoanywhere)."""
+    broker: Broker | None = None
+    """Absent: the gateway's own broker, in a session of its own."""
+    receivers: Annotated[dict[ForeignName, Name], Field(max_length=256)] = {}
+    """Its name of a receiver → the anchor in the shop file. Absent: the shop's receivers that nobody else claims, named alike."""
+    silence_s: Annotated[int, Field(ge=10, le=3600)] = 90
+    """A receiver that has reported nothing for so long counts as deaf."""
 
 
 class Chain(Strict):
@@ -151,6 +174,7 @@ class Settings(Strict):
     presence: Presence = Presence()
     storage: Storage = Storage()
     receivers: tuple[Receiver, ...] = (Receiver(name="pi"),)
+    foreign_receivers: Annotated[tuple[ForeignReceivers, ...], Field(max_length=16)] = ()
 
     @field_validator("time_zone")
     @classmethod
@@ -167,6 +191,20 @@ class Settings(Strict):
         if len({receiver.name for receiver in value}) != len(value):
             raise ValueError("two receivers have the same name")
         return value
+
+    @model_validator(mode="after")
+    def _every_anchor_has_one_source(self) -> Self:
+        claimed = [receiver.name for receiver in self.receivers]
+        for source in self.foreign_receivers:
+            claimed += source.receivers.values()
+        twice = sorted({name for name in claimed if claimed.count(name) > 1})
+        if twice:
+            raise ValueError(f"two receivers are the same anchor: {', '.join(twice)}")
+        if len({source.name for source in self.foreign_receivers}) != len(self.foreign_receivers):
+            raise ValueError("two foreign_receivers have the same name")
+        if sum(not source.receivers for source in self.foreign_receivers) > 1:
+            raise ValueError("only one of the foreign_receivers may leave out which receivers are its own")
+        return self
 
     @property
     def shop_path(self) -> Path:
