@@ -564,3 +564,130 @@ class Counters:
     """Shopper tokens dropped unread, because the clock is not synchronised or the privacy settings are incomplete."""
     offers: dict[str, int] = field(default_factory=dict)
     """By "matched", "granted", "refused", "late"."""
+
+
+# ---- canaries: how the fixed beacons and the receivers fare -------------------------------------------------------------------
+
+BeaconState = Literal["learning", "ok", "weak", "covered", "moved", "silent", "cloned"]
+"""learning: not heard for long enough to judge; weak: sank slowly, or is hardly heard any more; covered: fell at every receiver;
+moved: the pattern over the receivers changed; silent: no longer sends; cloned: two transmitters use the key."""
+
+Hearing = Literal["unknown", "hearing", "impaired", "deaf"]
+"""unknown: no canary to tell by; impaired: hears others but its canaries no more, or everything fainter; deaf: hears nothing."""
+
+BatteryState = Literal["unknown", "ok", "low"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHealth:
+    """What one receiver hears of one fixed beacon."""
+
+    receiver: str
+    heard_ms: int
+    """Monotonic."""
+    level_dbm: float | None
+    """Of the last minute that was long enough."""
+    baseline_dbm: float | None
+    """The usual level; absent while it is learnt."""
+    rate_hz: float | None
+    usual_rate_hz: float | None
+    loss: float | None
+    """Share of what was sent that this receiver missed, by the beacon's own counter (0 … 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryHealth:
+    """What a beacon says of its battery."""
+
+    state: BatteryState
+    millivolts: int | None
+    percent: int | None
+    temperature_c: float | None
+    days_left: tuple[int, int] | None
+    """Earliest and latest; absent unless the decline is plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconHealth:
+    """One registered fixed beacon as the canaries see it."""
+
+    name: str
+    zone: str | None
+    state: BeaconState
+    since_ms: int
+    """Monotonic: the first sign of the state."""
+    heard_ms: int | None
+    """Monotonic; absent when never heard."""
+    links: tuple[LinkHealth, ...]
+    battery: BatteryHealth
+    reboots: int
+    uptime_ms: int | None
+    """As the beacon last said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverHealth:
+    """How well one receiver hears, told by the fixed beacons around it."""
+
+    name: str
+    hearing: Hearing
+    since_ms: int
+    canaries: int
+    """Beacons that it usually hears often enough to tell by."""
+    silent: int
+    """Canaries that it has not heard lately."""
+    shift_db: float
+    """By how much all its beacons are louder or fainter than usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReport:
+    """Everything the canaries know at one moment; names in order."""
+
+    beacons: tuple[BeaconHealth, ...]
+    receivers: tuple[ReceiverHealth, ...]
+    blind_zones: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChange:
+    """A fixed beacon, its battery or a receiver's hearing is judged differently than before."""
+
+    subject: Literal["beacon", "battery", "receiver"]
+    name: str
+    state: BeaconState | BatteryState | Hearing
+    before: BeaconState | BatteryState | Hearing
+    at: Instant
+    first_sign_ms: int
+    """Monotonic."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBaseline:
+    """What one receiver usually hears of one beacon, as it survives a restart."""
+
+    beacon: str
+    receiver: str
+    baseline_dbm: float
+    reference_dbm: float
+    """The level when the beacon was installed, or the best since."""
+    spread_db: float
+    rate_hz: float
+    jumps: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryPoint:
+    """One day of a beacon's battery."""
+
+    beacon: str
+    wall_ms: int
+    millivolts: float
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryMemory:
+    """What the canaries take back after a restart: without it a beacon that moved meanwhile would be learnt where it is now."""
+
+    baselines: tuple[LinkBaseline, ...] = ()
+    batteries: tuple[BatteryPoint, ...] = ()
