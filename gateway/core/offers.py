@@ -228,13 +228,16 @@ class Offers:
         withheld = list(rules.closed)
         pushed = False
         reasons = 0
-        quiet = bool(rules.in_force) and catalogue.is_quiet(event.at.wall_ms)
+        quiet = catalogue.quiet_hours is not None and bool(rules.in_force) and catalogue.is_quiet(event.at.wall_ms)
+        spent = None if circumstances.is_test or not rules.in_force else self._of(event.shopper, event.at)
         for rule in rules.in_force:
-            reason = self._reason(rule, event, circumstances, sensitive=zone.sensitive, quiet=quiet)
-            if reason is None and rule.spends:
-                if pushed:
+            reason = _reason(rule, event, circumstances, spent, zone)
+            if reason is None:
+                if quiet and rule.push:
+                    reason = WithheldReason.QUIET_HOURS
+                elif rule.spends and pushed:
                     reason = WithheldReason.LOWER_PRIORITY
-                elif not circumstances.is_test and event.visit in self._of(event.shopper, event.at).pushed_visits:
+                elif rule.spends and spent is not None and event.visit in spent.pushed_visits:
                     reason = WithheldReason.CAP_VISIT
             if reason is not None:
                 withheld.insert(rule.closed_before + reasons, Withheld(rule.promotion.promotion_id, reason))
@@ -253,25 +256,6 @@ class Offers:
         if event.consent not in _WITH_OFFERS:
             return WithheldReason.NO_CONSENT
         return WithheldReason.LISTEN_ONLY if circumstances.listen_only else None
-
-    def _reason(
-        self, rule: _Rule, event: Entered | Dwelled, circumstances: Circumstances, *, sensitive: bool, quiet: bool
-    ) -> WithheldReason | None:
-        promotion = rule.promotion
-        if circumstances.quality is not ClockQuality.SYNCHRONISED and promotion.is_time_limited:
-            return WithheldReason.CLOCK_HOLDOVER
-        if circumstances.conflict:
-            return WithheldReason.CONFLICT
-        if not circumstances.by_receiver and (sensitive or promotion.sensitive):
-            return WithheldReason.HINT_ONLY
-        if not circumstances.is_test:
-            spent = self._of(event.shopper, event.at)
-            if spent.offers.get(promotion.promotion_id, 0) >= promotion.daily_cap:
-                return WithheldReason.CAP_DAY
-            cooling = spent.cooling.get(rule.group)
-            if cooling is not None and event.at.mono_ms < cooling[0]:
-                return WithheldReason.COOL_DOWN
-        return WithheldReason.QUIET_HOURS if quiet and rule.push else None
 
     def _spend(self, matched: OfferMatched, *, spends: bool) -> None:
         spent = self._of(matched.shopper, matched.at)
@@ -375,6 +359,26 @@ class Offers:
                     cool_down_ms=past.cool_down_ms,
                     catalogue_version=0,
                 )
+
+
+def _reason(
+    rule: _Rule, event: Entered | Dwelled, circumstances: Circumstances, spent: _Spent | None, zone: Zone
+) -> WithheldReason | None:
+    """Why the rule does not apply, leaving pushes aside; ``spent`` is ``None`` for test shoppers, who have no caps."""
+    promotion = rule.promotion
+    if circumstances.quality is not ClockQuality.SYNCHRONISED and promotion.is_time_limited:
+        return WithheldReason.CLOCK_HOLDOVER
+    if circumstances.conflict:
+        return WithheldReason.CONFLICT
+    if not circumstances.by_receiver and (zone.sensitive or promotion.sensitive):
+        return WithheldReason.HINT_ONLY
+    if spent is not None:
+        if spent.offers.get(promotion.promotion_id, 0) >= promotion.daily_cap:
+            return WithheldReason.CAP_DAY
+        cooling = spent.cooling.get(rule.group)
+        if cooling is not None and event.at.mono_ms < cooling[0]:
+            return WithheldReason.COOL_DOWN
+    return None
 
 
 def _matched(offer: str, rule: _Rule, event: Entered | Dwelled, version: int) -> OfferMatched:

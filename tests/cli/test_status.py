@@ -87,7 +87,8 @@ def test_all_is_on_one_screen() -> None:
     for part in (
         "running for 1 h 6 min", "door (hci0): hearing, 42.5 heard/s, active scan", "3 present, 120 in the roster",
         "4 zones, 9 anchors", "12 in catalogue version 7, 5 in force now, expires in 1 d 1 h",
-        "2 events waiting, the oldest for 1 s", "last ack 3 s ago", "broker.example.org:8883 online", "5000 MiB free", "ibeacon.length 4", "next: Nothing: all is well.",
+        "2 events waiting, the oldest for 1 s", "last ack 3 s ago",
+        "broker.example.org:8883 online", "5000 MiB free", "ibeacon.length 4", "next: Nothing: all is well.",
     ):  # fmt: skip
         assert part in text, part
 

@@ -24,11 +24,11 @@ from gateway.core.model import Entered, Instant, Step
 from gateway.daemon import Daemon
 from gateway.io.clock import SystemClock
 
-QUIET = Scene(shoppers=100, per_s=1000, stay_s=10)
-BUSY = Scene(shoppers=2000, per_s=20_000, stay_s=45)
+_ARRIVE_S, _WARM_S = 15, 20
+"""If all entered in the first second, as in no shop, the broker would have their events to carry for long."""
+QUIET = Scene(shoppers=100, per_s=1000, stay_s=10, arrive_s=_ARRIVE_S)
+BUSY = Scene(shoppers=2000, per_s=20_000, stay_s=45, arrive_s=_ARRIVE_S)
 SWAPPED = replace(BUSY, roster=50_000)
-_WARM_S = 8
-"""Everybody enters at once in the first seconds, as in no shop."""
 _SWAP_S = 8
 _DELIVERED_WITHIN_S = 60
 _SLOT_MS = 2

@@ -74,6 +74,8 @@ class Scene:
     """Advertisements."""
     stay_s: float = 50.0
     """How long a shopper stays in one zone on average."""
+    arrive_s: float = 0.0
+    """Within how long all have come in; 0: they are there."""
     seed: int = 1
 
 
@@ -165,7 +167,12 @@ class Air:
                     at, rng.choice(self._receivers), rng.choice(self._apple), rng.randint(-95, -50), rng.choice(self._noise)
                 )
             else:
-                yield rng.choice(self._walkers).heard(rng, at, self._receivers)
+                yield self._walkers[rng.randrange(self._present(at))].heard(rng, at, self._receivers)
+
+    def _present(self, at: Instant) -> int:
+        came_s = (at.mono_ms - self._start.mono_ms) / 1000
+        share = 1.0 if came_s >= self._scene.arrive_s else came_s / self._scene.arrive_s
+        return max(1, round(share * len(self._walkers)))
 
 
 class _Walker:

@@ -155,7 +155,10 @@ class _Central:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        for task in tasks:
+            task.cancel()
         print(json.dumps(self._received), flush=True)
+        await asyncio.wait(tasks, timeout=1)
 
     async def _read(self) -> None:
         async for message in self._client.messages:
