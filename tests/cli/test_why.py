@@ -147,6 +147,11 @@ def test_with_every_event_the_stays_have_their_ends(why: Callable[..., Done], sh
     assert {"visit.started", "zone.entered", "zone.exited"} <= {decision.event for decision in found}
 
 
+def timeless(decision: Explanation) -> Explanation:
+    offers = tuple(offer.model_copy(update={"delivery": None}) for offer in decision.offers)
+    return decision.model_copy(update={"delivery": None, "offers": offers})
+
+
 @pytest.mark.parametrize(
     ("options", "most"),
     [((), 1), (("--last",), 1), (("--last", 3), 3), (("--last", 3, "--zone", "wine"), 3), (("--zone", "dairy"), 1)],
@@ -154,7 +159,8 @@ def test_with_every_event_the_stays_have_their_ends(why: Callable[..., Done], sh
 def test_the_newest_are_shown_and_no_more(why: Callable[..., Done], options: tuple[object, ...], most: int) -> None:
     found = decisions(why("--json", *options))
     everything = decisions(why("--json", "--last", 100, *(options[2:] if options[:1] == ("--last",) else options)))
-    assert found == everything[-most:]
+    # How long the demo's last event has waited when it ended is told by the clock, so it differs from call to call.
+    assert [timeless(decision) for decision in found] == [timeless(decision) for decision in everything[-most:]]
     assert len(found) == most
     if "--zone" in options:
         assert {decision.zone for decision in found} == {options[-1]}

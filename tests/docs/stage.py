@@ -98,7 +98,7 @@ PROMOTIONS = {
 """As docs/examples/promotions.json, but in force at any hour at which the pages are tested."""
 _APPLE, _IBEACON = 0x004C, "0215"
 _COMMAND_S = 60.0
-_DIRECTION_S = 25.0
+_DIRECTION_S = 60.0
 _QUIET_S = 2.5
 _SOON_S = 1.0
 
