@@ -33,12 +33,12 @@ class ControlServer:
         """Serve until cancelled, then remove the socket; ``ConfigurationError`` where another daemon listens already."""
         listening = _listen(self._path)
         made = self._path.lstat()
+        server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_LINE_BYTES)
         try:
-            server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_LINE_BYTES)
-            async with server:
-                await server.serve_forever()
+            # Not serve_forever: from Python 3.12 on it would wait, when cancelled, for whoever is still being answered.
+            await asyncio.Event().wait()
         finally:
-            listening.close()
+            server.close()
             for task in self._serving:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
