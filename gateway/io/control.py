@@ -33,8 +33,10 @@ class ControlServer:
         """Serve until cancelled, then remove the socket; ``ConfigurationError`` where another daemon listens already."""
         listening = _listen(self._path)
         made = self._path.lstat()
-        server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_LINE_BYTES)
+        # Serving begins below, so that a cancellation finds the server where it is closed.
+        server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_LINE_BYTES, start_serving=False)
         try:
+            await server.start_serving()
             # Not serve_forever: from Python 3.12 on it would wait, when cancelled, for whoever is still being answered.
             await asyncio.Event().wait()
         finally:

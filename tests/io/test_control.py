@@ -136,3 +136,15 @@ async def test_a_daemon_that_hangs_is_a_sentence(tmp_path: Path) -> None:
     async with serving(path, never):
         with pytest.raises(TryAgain, match="does not answer"):
             await asked(path, timeout_s=0.2)
+
+
+async def test_a_daemon_that_ends_while_it_starts_leaves_nothing_open(tmp_path: Path) -> None:
+    for turns in range(4):
+        path = tmp_path / f"control-{turns}.sock"
+        task = asyncio.create_task(ControlServer(path, echo).run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert not path.exists()
