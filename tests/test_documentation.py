@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,10 @@ def test_every_message_and_setting_in_a_page_is_valid(page: str) -> None:
 
 
 def test_nothing_of_this_workplace_is_in_a_page() -> None:
+    here = [str(ROOT), f"{Path.home()}/", f"{tempfile.gettempdir()}/", "gateway-docs-"]
     for page, text in PAGES.items():
-        assert not re.search(r"/tmp/|/root/|/work/|gateway-docs-|issue \d", text), page
+        assert not [place for place in here if place in text], page
+        assert not re.search(r"issue \d", text), page
 
 
 @pytest.mark.parametrize(("german", "english"), [("notice.de.md", "notice.en.md")])
