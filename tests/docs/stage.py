@@ -267,7 +267,7 @@ class Stage:
     async def _until_said(self, printed: list[str], wanted: set[str], info: Collection[str]) -> None:
         """Until everything that the page tells has been said; where it tells nothing yet, until nothing more is said."""
         quiet_s, said = 0.0, 0
-        while quiet_s < _QUIET_S * (1 if not wanted else 4):
+        while quiet_s < _QUIET_S * (1 if not wanted else 10):
             if wanted and wanted <= {normalised(line, info) for line in printed}:
                 return
             quiet_s = quiet_s + 0.1 if len(printed) == said and printed else 0.0
