@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from gateway.contract import strict_json
-from gateway.contract.fields import Pseudonym, SequenceNumber, StoreId, Strict, WallTime
+from gateway.contract.fields import Pseudonym, SequenceNumber, StoreId, Strict, WallTime, minutes_of
 from gateway.contract.messages import CloudEvent
-from gateway.contract.promotions import ClockTime, Promotion, minutes_of, unique_promotions
+from gateway.contract.promotions import ClockTime, Promotion, unique_promotions
 from gateway.core.model import Consent, QuietHours, RosterEntry
 
 DOMAIN_TAG = b"beacon-gateway/1\x00"

@@ -2,9 +2,11 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,6 +16,8 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+
+from gateway.core.money import Money
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999
@@ -81,6 +85,41 @@ Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 SequenceNumber = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """What JSON carries exactly (RFC 8259, section 6) and SQLite can store."""
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z-]{1,64}$")]
+
+
+def _check_digit(value: str) -> str:
+    """GS1 General Specifications, 7.9: weights 3 and 1 from the right, the sum is a multiple of ten."""
+    if sum(int(digit) * (3 if index % 2 else 1) for index, digit in enumerate(reversed(value))) % 10:
+        raise ValueError("its check digit is wrong")
+    return value
+
+
+Gtin = Annotated[str, StringConstraints(pattern=r"^([0-9]{8}|[0-9]{12,14})$"), AfterValidator(_check_digit)]
+"""A product's number (GTIN-8, -12, -13 or -14) with its check digit."""
+MoneyText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,2})? [A-Z]{3}$")]
+"""A decimal amount and its currency (ISO 4217), as the Google Merchant feeds write it."""
+
+
+def to_money(text: str) -> Money:
+    """The amount of a `MoneyText`; ``ValueError`` for anything else.
+
+    >>> to_money("12.50 EUR")
+    Money(amount=Decimal('12.50'), currency='EUR')
+    """
+    amount, _, currency = text.partition(" ")
+    if not currency:
+        raise ValueError("an amount with its currency as in 12.50 EUR was expected")
+    return Money(Decimal(amount), currency)
+
+
+def minutes_of(clock: str) -> int:
+    """Minutes after midnight.
+
+    >>> minutes_of("17:30")
+    1050
+    """
+    hours, minutes = clock.split(":")
+    return 60 * int(hours) + int(minutes)
 
 
 def explain(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gateway.contract.fields import Language, Name, PromotionId, Strict, from_rfc3339
+from gateway.contract.fields import Language, Name, PromotionId, Strict, from_rfc3339, minutes_of
 from gateway.core import model
 from gateway.core.model import PromotionKind
 
@@ -143,16 +143,6 @@ def unique_promotions(promotions: tuple[Promotion, ...]) -> tuple[Promotion, ...
             raise ValueError(f"promotion_id {promotion.promotion_id} occurs twice")
         seen.add(promotion.promotion_id)
     return promotions
-
-
-def minutes_of(clock: str) -> int:
-    """Minutes after midnight.
-
-    >>> minutes_of("17:30")
-    1050
-    """
-    hours, minutes = clock.split(":")
-    return 60 * int(hours) + int(minutes)
 
 
 def _interval(text: str) -> tuple[int, int]:

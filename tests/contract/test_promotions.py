@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.contract.fields import explain
-from gateway.contract.promotions import Promotion, PromotionsFile, Window, minutes_of
+from gateway.contract.fields import explain, minutes_of
+from gateway.contract.promotions import Promotion, PromotionsFile, Window
 from gateway.core.model import TimeWindow
 
 Json = dict[str, Any]
