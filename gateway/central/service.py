@@ -160,6 +160,8 @@ class Central:
         if not payload:
             return
         status = read(GatewayStatus, payload, "status").data
+        if status.claim is not None and records.keep_claim(db, store, status.claim):
+            log.info("gateway %s decides in store %s (term %d)", status.claim.gateway, store, status.claim.term)
         if status.state != "online" or status.epoch is None:
             return
         records.begin_stream(db, store, gateway, status.epoch, status.oldest_seq or 1)
@@ -184,6 +186,7 @@ class Central:
         owner = records.inbox_of(db, store, proposal.shopper)
         inbox, consent, is_test = (None, Consent.NONE, False) if owner is None else owner
         promotion = self._promotions_of(db, store).get(proposal.promotion_id)
+        claim = records.claim_of(db, store)
         facts = Facts(
             now_ms=now_ms,
             inbox=inbox,
@@ -192,6 +195,7 @@ class Central:
             granted_today=records.granted_today(db, store, proposal.shopper, proposal.promotion_id),
             pushes_this_visit=records.pushes_in_visit(db, store, proposal.shopper, visit),
             pushes_per_visit=self._settings.stores[store].pushes_per_visit,
+            decides=claim is None or claim.gateway == gateway,
             is_test=is_test,
         )
         reason = refusal(proposal, facts)
@@ -327,18 +331,5 @@ def _app_offer(store: str, proposal: OfferMatchedData, promotion: Promotion, now
         source=SOURCE,
         time=now_ms,
         expirytime=proposal.deadline,
-        data=AppOfferData(
-            offer=proposal.offer,
-            promotion_id=proposal.promotion_id,
-            kind=proposal.kind,
-            push=proposal.push,
-            store=store,
-            zone=proposal.zone,
-            title=promotion.long_title,
-            text=promotion.text,
-            code=promotion.generic_redemption_code,
-            url=promotion.promotion_url,
-            valid_until=promotion.compiled().effective_until_ms,
-            matched_time=proposal.matched_time,
-        ),
+        data=AppOfferData.granted(store, proposal, promotion),
     )

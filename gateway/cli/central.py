@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
@@ -15,24 +17,24 @@ from gateway.central.records import CENTRAL
 from gateway.central.service import Central
 from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
-from gateway.contract import strict_json
-from gateway.contract.downlinks import Catalogue, fits_a_message
+from gateway.cli.promotions_file import TableDefaults, read_promotions, refuse
 from gateway.contract.fields import InboxId, explain, to_rfc3339
 from gateway.contract.messages import AppOffer
 from gateway.contract.offer_view import PromotionsImported
+from gateway.contract.promotion_lint import lint
 from gateway.contract.promotions import PromotionsFile
-from gateway.contract.settings import CentralSettings, read_settings
+from gateway.contract.settings import CentralSettings, Settings, read_settings
 from gateway.core.model import Consent
 from gateway.core.sanitiser import printable
 from gateway.core.spelling import listed
-from gateway.errors import ConfigurationError, Untrusted, WrongCommand
+from gateway.errors import ConfigurationError, WrongCommand
 from gateway.io.clock import SystemClock
-from gateway.io.input_file import read_input
 from gateway.io.keys import shopper_key
 from gateway.io.signing import Signer
 from gateway.io.store.database import drop_backups, transact
 
 T = TypeVar("T")
+_SHOWN_ERRORS = 5
 
 
 def run_central(config: Path) -> None:
@@ -52,25 +54,27 @@ def print_key(config: Path) -> None:
     print(Signer.from_file(settings.state_dir / "signing.key").public_key.hex())
 
 
-def import_promotions(config: Path, file: Path, store: str | None, *, as_json: bool) -> None:
+def import_promotions(config: Path, file: Path, store: str | None, defaults: TableDefaults, *, as_json: bool) -> None:
     """All promotions of the file, or none; ``store`` may be left out where central has one."""
     settings = read_settings(config, CentralSettings)
     if store is None:
         store = _only_store(settings)
     _check_store(settings, store)
-    octets = read_input(file, strict_json.MAX_BYTES)
+    given = read_promotions(file, defaults)
+    refuse(given.problems, file)
     try:
-        document = PromotionsFile.model_validate(strict_json.parse(octets, str(file)))
-    except Untrusted as error:
-        raise ConfigurationError(error.what, where=str(file), do="Nothing was changed.") from error
+        document = PromotionsFile.model_validate(given.document)
     except ValidationError as error:
         raise ConfigurationError(explain(error), where=str(file), do="Nothing was changed.") from error
-    if not fits_a_message(Catalogue(store=store, version=1, not_after=0, promotions=document.promotions)):
+    time_zone = ZoneInfo(Settings.model_fields["time_zone"].default)
+    report = lint(given.document, shop=None, now_ms=SystemClock().now().wall_ms, time_zone=time_zone)
+    errors = [f"{finding.promotion_id or 'file'}: {finding.what}" for finding in report.findings if finding.severity == "error"]
+    if errors:
         raise ConfigurationError(
-            f"{len(document.promotions)} promotions are more than one signed catalogue can carry.",
-            where=str(file),
-            do="Nothing was changed.",
+            " ".join(errors[:_SHOWN_ERRORS]), where=str(file), do="Nothing was changed. gateway offer lint shows everything."
         )
+    if given.passed_over:
+        print(f"gateway: these columns mean nothing here: {listed(given.passed_over)}.", file=sys.stderr)
     _change(settings, lambda db: records.replace_promotions(db, store, document.promotions))
     if as_json:
         print(PromotionsImported(store=store, promotions=len(document.promotions)).model_dump_json(indent=2))

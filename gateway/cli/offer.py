@@ -11,6 +11,7 @@ from gateway.cli.options import CENTRAL_CONFIG, CONFIG, CentralConfig, GatewayCo
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from gateway.cli.promotions_file import TableDefaults
     from gateway.contract.control import CatalogueInForce
     from gateway.contract.offer_view import OfferView
     from gateway.contract.promotion_lint import LintReport
@@ -20,7 +21,12 @@ app = typer.Typer(help="Promotions: what central has sent, and what marketing ha
 
 LINT_ERRORS_EXIT_CODE = 78
 
-PromotionsFile = Annotated[Path, typer.Argument(metavar="FILE", help='JSON: {"promotions": …}; - = standard input.')]
+PromotionsFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help='JSON: {"promotions": …}, or a table (.tsv, .csv); - = JSON from standard input.')
+]
+Language = Annotated[str, typer.Option(help="Language of a table's texts: de or en.")]
+Zones = Annotated[list[str] | None, typer.Option("--zone", help="Zone for rows of a table that name none; may be repeated.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="Tag for rows of a table that name none; may be repeated.")]
 _PROMOTION = "promotion as in the file, zones, in_force"
 
 
@@ -103,16 +109,22 @@ def import_(
     store: Annotated[
         str | None, typer.Option(help="Store that the promotions are for; not needed where central has one.")
     ] = None,
+    language: Language = "de",
+    zone: Zones = None,
+    tag: Tags = None,
     config: CentralConfig = CENTRAL_CONFIG,
     json: Json = False,
 ) -> None:
     """Replace a store's promotions at central, all or nothing; a running service publishes them at once.
 
+    Tables have a header row: Google's Merchant promotions feed as it is (then say --zone or --tag), or columns of your own, named
+    like a promotion's fields. What lint calls an error is not published.
+
     Example: gateway offer import promotions.json --store demo
     """
     from gateway.cli.central import import_promotions
 
-    import_promotions(config, file, store, as_json=json)
+    import_promotions(config, file, store, _defaults(language, zone, tag), as_json=json)
 
 
 @app.command(
@@ -123,41 +135,57 @@ def lint(
     file: PromotionsFile,
     shop: Annotated[Path | None, typer.Option(help="Shop file with the zones and tags that the promotions name.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop and time zone apply.")] = None,
+    stock: Annotated[
+        Path | None, typer.Option(help="Prices and stock (.tsv, .csv): a local inventory feed with gtin, price, quantity, …")
+    ] = None,
+    language: Language = "de",
+    zone: Zones = None,
+    tag: Tags = None,
     json: Json = False,
 ) -> None:
-    """Look for what is wrong with promotions: expired, unreachable, untranslated, never winning; ends with 78 on errors.
+    """Look for what is wrong with promotions: expired, unreachable, untranslated, sold out, never winning; 78 on errors.
 
     Example: gateway offer lint promotions.json --config /etc/beacon-gateway/gateway.toml
     """
     from zoneinfo import ZoneInfo
 
     from gateway.cli.change import print_json
+    from gateway.cli.promotions_file import read_promotions, read_stock
     from gateway.cli.reach import Gateway
     from gateway.cli.shop import read_shop_named
-    from gateway.contract import strict_json
     from gateway.contract.promotion_lint import lint as findings_in
+    from gateway.contract.promotion_lint import with_rows
     from gateway.contract.settings import Settings
-    from gateway.errors import ConfigurationError, Untrusted
     from gateway.io.clock import SystemClock
-    from gateway.io.input_file import read_input
 
-    try:
-        document = strict_json.parse(read_input(file, strict_json.MAX_BYTES), str(file))
-    except Untrusted as error:
-        raise ConfigurationError(error.what, where=str(file), do="Correct the file.") from error
+    given = read_promotions(file, _defaults(language, zone, tag))
+    shelf = None if stock is None else read_stock(stock)
     known = None if shop is None else read_shop_named(shop)
     time_zone = Settings.model_fields["time_zone"].default
     if config is not None:
         gateway = Gateway(config)
         time_zone = gateway.settings.time_zone
         known = gateway.shop().shop if known is None else known
-    report = findings_in(document, shop=known, now_ms=SystemClock().now().wall_ms, time_zone=ZoneInfo(time_zone))
+    found = findings_in(
+        given.document, shop=known, now_ms=SystemClock().now().wall_ms, time_zone=ZoneInfo(time_zone), stock=shelf
+    )
+    report = with_rows(found, given.problems, given.passed_over)
     if json:
         print_json(report)
     else:
         print("\n".join(_report(report)))
     if report.errors:
         raise typer.Exit(LINT_ERRORS_EXIT_CODE)
+
+
+def _defaults(language: str, zones: list[str] | None, tags: list[str] | None) -> "TableDefaults":
+    from gateway.cli.promotions_file import TableDefaults
+    from gateway.core.sanitiser import printable
+    from gateway.errors import WrongCommand
+
+    if language not in {"de", "en"}:
+        raise WrongCommand(f"--language {printable(language, 20)}: de or en was expected.")
+    return TableDefaults("de" if language == "de" else "en", tuple(zones or ()), tuple(tags or ()))
 
 
 # ---- for people ---------------------------------------------------------------------------------------------------------------

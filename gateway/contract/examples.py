@@ -4,7 +4,7 @@ The shopper's key and the day are those of the shopper token's first test vector
 from them; the signing key is published, so that a reader can check the signatures.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.contract import messages
 from gateway.contract.downlinks import (
@@ -20,6 +20,15 @@ from gateway.contract.downlinks import (
 from gateway.contract.fields import from_rfc3339
 from gateway.contract.messages import CloudEvent, UplinkEvent
 from gateway.contract.promotions import Promotion, Window
+from gateway.contract.relayed import (
+    GatewaySighting,
+    RelayedHint,
+    RelayedLevel,
+    RelayedReceiver,
+    RelayedSighting,
+    RelayedTelemetry,
+    SightingData,
+)
 from gateway.contract.topics import StoreTopics
 from gateway.core.model import Consent, RosterEntry
 from gateway.core.token import derive_day_key, derive_pseudonym
@@ -84,6 +93,7 @@ def examples(seal: Seal) -> list[Example]:
         *(Example(summary, event) for summary, event in _events()),
         *_statuses(),
         Example("How much was heard in the last hour", _telemetry()),
+        Example("A second gateway has heard a shopper and a fixed beacon", _sighting()),
         Example("Central is there", _central_state("online")),
         Example("Central's will", _central_state("offline")),
         *(Example("Signed with the example key", seal(document, source=_CENTRAL, time_ms=_AT)) for document in documents()),
@@ -151,8 +161,9 @@ def _event(seq: int, kind: str, time: int, data: dict[str, object]) -> UplinkEve
 
 def _statuses() -> list[Example]:
     source = StoreTopics(STORE, GATEWAY).source
-    birth = messages.GatewayStatusData(state="online", version="0.1.0", epoch=_EPOCH, oldest_seq=1)
-    will = messages.GatewayStatusData(state="offline", version="0.1.0", epoch=_EPOCH)
+    known: dict[str, Any] = {"version": "0.1.0", "epoch": _EPOCH, "decider": GATEWAY, "term": 1, "receivers": ("door", "back")}
+    birth = messages.GatewayStatusData(state="online", oldest_seq=1, **known)
+    will = messages.GatewayStatusData(state="offline", **known)
     return [
         Example("A gateway's birth", messages.GatewayStatus(id="7d1f0a3b5c6e8f90", source=source, time=_AT, data=birth)),
         Example("Its will", messages.GatewayStatus(id="1b2c3d4e5f607182", source=source, time=_AT, data=will)),
@@ -177,6 +188,37 @@ def _telemetry() -> messages.Telemetry:
     return messages.Telemetry(id="9a8b7c6d5e4f3a2b", source=StoreTopics(STORE, GATEWAY).source, time=_AT, data=data)
 
 
+def _sighting() -> GatewaySighting:
+    heard = RelayedSighting(
+        shopper=shopper(),
+        receiver="cellar",
+        rssi_dbm=-63,
+        age_ms=120,
+        consent=3,
+        hint=RelayedHint(short_id=7, rssi_dbm=-60.0, minute=_AT // 60_000),
+    )
+    data = SightingData(
+        session="4b5a69788796a5b4",
+        seq=17,
+        sent_ms=987_654,
+        receivers=(RelayedReceiver(name="cellar", state="hearing", heard=20_317),),
+        sightings=(heard,),
+        levels=(RelayedLevel(beacon="shelf-7", receiver="cellar", rssi_dbm=-71, age_ms=35, count=2),),
+        telemetry=(
+            RelayedTelemetry(
+                beacon="shelf-7",
+                receiver="cellar",
+                age_ms=80,
+                battery_mv=2950,
+                temperature_c=6.5,
+                advertisements=864_000,
+                uptime_ms=86_400_000,
+            ),
+        ),
+    )
+    return GatewaySighting(id="4b5a69788796a5b4-17", source=StoreTopics(STORE, "pi-2").source, time=_AT, data=data)
+
+
 # ---- central ------------------------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +235,8 @@ def _catalogue() -> Catalogue:
         generic_redemption_code="YOG3",
         promotion_effective_dates="2026-09-01T00:00:00+02:00/2026-10-01T00:00:00+02:00",
         promotion_url="https://shop.example/yoghurt",
+        limit_quantity=6,
+        item_id=("4006381333931",),
         zones=("dairy",),
         windows=(Window(weekdays=("mon",), start="08:00", end="20:00"),),
         priority=10,
@@ -222,20 +266,8 @@ def _answers() -> list[Example]:
 
 def _app_messages() -> list[Example]:
     (promotion,) = _catalogue().promotions
-    offer = messages.AppOfferData(
-        offer=_OFFER,
-        promotion_id=promotion.promotion_id,
-        kind=promotion.kind,
-        push=True,
-        store=STORE,
-        zone="dairy",
-        title=promotion.long_title,
-        text=promotion.text,
-        code=promotion.generic_redemption_code,
-        url=promotion.promotion_url,
-        valid_until=promotion.compiled().effective_until_ms,
-        matched_time=_AT,
-    )
+    (proposal,) = (event.data for _, event in _events() if isinstance(event, messages.OfferMatched))
+    offer = messages.AppOfferData.granted(STORE, proposal, promotion)
     receipt = messages.ReceiptData(offer=_OFFER, state="shown")
     return [
         Example(

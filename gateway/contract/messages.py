@@ -4,15 +4,17 @@ An uplink event's key is (gateway, ``epoch``, ``seq``). A message with ``expiryt
 goes into MQTT 5's expiry; uplink events have none, because a number once given must always arrive: their deadlines are data.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from gateway.contract import strict_json
 from gateway.contract.fields import (
     Epoch,
+    GatewayId,
     InboxId,
     Language,
+    MoneyText,
     Name,
     OpaqueId,
     PromotionId,
@@ -22,7 +24,9 @@ from gateway.contract.fields import (
     WallTime,
     explain,
 )
-from gateway.core.model import PromotionKind
+from gateway.contract.promotions import Promotion
+from gateway.core.deciding import LAST_TERM, Claim
+from gateway.core.model import BatteryState, BeaconState, HearingTold, PromotionKind, RecoveryStep
 from gateway.errors import Untrusted
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -153,6 +157,55 @@ class OfferMatchedData(Strict):
     """Version of the catalogue that was in force."""
 
 
+class BeaconHealthData(Strict):
+    """How a fixed beacon fares now, and what of it is judged differently than before."""
+
+    beacon: Name
+    """Of the shop."""
+    zone: Name
+    """Where it stands."""
+    changed: Literal["state", "battery_state"]
+    """Which of the two is new."""
+    before: BeaconState | BatteryState
+    """What it was when it was told last."""
+    first_sign_time: WallTime
+    """Since when there were signs of it; the event comes when it is certain."""
+    state: BeaconState
+    """``learning``: not heard for long enough to judge; ``ok``; ``weak``: sank slowly, or is hardly heard any more; ``covered``:
+    fell at every receiver; ``moved``: the pattern over the receivers changed; ``silent``: no longer sends; ``cloned``: two
+    transmitters use its key."""
+    battery_state: BatteryState
+    """``low``: change the battery; ``unknown``: the beacon does not tell."""
+    battery_v: float | None = None
+    """Volts, smoothed."""
+    battery_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    temperature_c: float | None = None
+    """Degrees Celsius, as the beacon measures it."""
+    days_left_least: Annotated[int, Field(ge=0)] | None = None
+    """Until the battery is low, at the present decline; absent unless that is plain."""
+    days_left_most: Annotated[int, Field(ge=0)] | None = None
+    """Until it is empty."""
+
+
+class ReceiverHealthData(Strict):
+    """How a receiver hears now, and what happened to it."""
+
+    receiver: Name
+    """Of the shop or the settings."""
+    state: HearingTold
+    """``deaf``: hears nothing; ``impaired``: hears others, but the fixed beacons around it no more or more faintly."""
+    before: HearingTold
+    """What was told last; the same as ``state`` where only a step is told."""
+    cause: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    """One sentence in English, for people."""
+    step: RecoveryStep | None = None
+    """What the gateway tried; absent when it did nothing."""
+    helped: bool | None = None
+    """Whether the step made it hear again; absent while that is open."""
+    told_by: Literal["supervision", "canaries"]
+    """Who noticed: the one that keeps the scan going, or the fixed beacons that ought to be heard."""
+
+
 class TombstoneData(Strict):
     """Why there is nothing under this number."""
 
@@ -202,6 +255,20 @@ class OfferMatched(Uplink):
     data: OfferMatchedData
 
 
+class BeaconHealthChanged(Uplink):
+    """A fixed beacon, or its battery, is judged differently than before."""
+
+    type: Literal["beacon.health.v1"] = "beacon.health.v1"
+    data: BeaconHealthData
+
+
+class ReceiverHealthChanged(Uplink):
+    """A receiver ceased to hear, hears again, or something was tried to make it."""
+
+    type: Literal["receiver.health.v1"] = "receiver.health.v1"
+    data: ReceiverHealthData
+
+
 class Tombstone(Uplink):
     """Stands for a number whose row was erased or dropped; counts as delivered."""
 
@@ -209,11 +276,31 @@ class Tombstone(Uplink):
     data: TombstoneData
 
 
-UplinkEvent = VisitStarted | ZoneEntered | ZoneDwelled | ZoneExited | VisitEnded | OfferMatched | Tombstone
+UplinkEvent = (
+    VisitStarted
+    | ZoneEntered
+    | ZoneDwelled
+    | ZoneExited
+    | VisitEnded
+    | OfferMatched
+    | BeaconHealthChanged
+    | ReceiverHealthChanged
+    | Tombstone
+)
 EVENT: TypeAdapter[UplinkEvent] = TypeAdapter(Annotated[UplinkEvent, Field(discriminator="type")])
 EVENT_TYPES: dict[str, type[UplinkEvent]] = {
     kind.model_fields["type"].default: kind
-    for kind in (VisitStarted, ZoneEntered, ZoneDwelled, ZoneExited, VisitEnded, OfferMatched, Tombstone)
+    for kind in (
+        VisitStarted,
+        ZoneEntered,
+        ZoneDwelled,
+        ZoneExited,
+        VisitEnded,
+        OfferMatched,
+        BeaconHealthChanged,
+        ReceiverHealthChanged,
+        Tombstone,
+    )
 }
 
 
@@ -233,7 +320,7 @@ class LaterEvent(Uplink):
 
 
 class GatewayStatusData(Strict):
-    """Whether a gateway is there, and where its numbers begin."""
+    """Whether a gateway is there, where its numbers begin, and who decides in the store as far as it knows."""
 
     state: Literal["online", "offline"]
     """``offline`` comes from the broker (the will), or from a gateway that says goodbye."""
@@ -245,6 +332,20 @@ class GatewayStatusData(Strict):
 
     Absent while offline.
     """
+    decider: GatewayId | None = None
+    """Who decides: the gateway that the greatest claim names which this one has heard of; absent when it has heard of none.
+
+    The higher ``term`` is the greater claim; in one term the name that comes first.
+    """
+    term: Annotated[int, Field(ge=0, le=LAST_TERM)] | None = None
+    """Of that claim: one more with each takeover; 0 until a gateway knows that nobody else decides."""
+    receivers: Annotated[tuple[Name, ...], Field(max_length=64)] | None = None
+    """Its receivers' anchors; absent when there is none."""
+
+    @property
+    def claim(self) -> Claim | None:
+        """Who decides."""
+        return None if self.decider is None or self.term is None else Claim(self.term, self.decider)
 
 
 class GatewayStatus(CloudEvent):
@@ -322,11 +423,19 @@ class Ack(CloudEvent):
 
 
 RefusalReason = Literal[
-    "late", "already_granted", "push_spent", "unknown_shopper", "unknown_promotion", "no_consent", "out_of_date", "quantity"
+    "not_decider",
+    "late",
+    "already_granted",
+    "push_spent",
+    "unknown_shopper",
+    "unknown_promotion",
+    "no_consent",
+    "out_of_date",
+    "quantity",
 ]
 """Why not; absent when granted.
 
-``late``: the deadline has passed. ``already_granted``: the shopper has had this promotion as often as ``daily_cap`` allows.
+``not_decider``: another gateway decides in the store. ``late``: the deadline has passed. ``already_granted``: the shopper has had this promotion as often as ``daily_cap`` allows.
 ``push_spent``: the visit has had its push. ``unknown_shopper``: nobody has this pseudonym (any more). ``no_consent``: not to
 offers. ``unknown_promotion``: not one of the store's. ``out_of_date``: changed or ended since. ``quantity``: none is left.
 
@@ -378,6 +487,43 @@ class AppOfferData(Strict):
     """More about it (``promotion_url``)."""
     valid_until: WallTime | None = None
     """The end of ``promotion_effective_dates``, exclusive; absent when there is none."""
+    percent_off: int | None = None
+    """As in the catalogue, like what follows; absent when there is none."""
+    money_off_amount: MoneyText | None = None
+    """Off the price."""
+    minimum_purchase_amount: MoneyText | None = None
+    """What has to be spent for it."""
+    limit_quantity: int | None = None
+    """Pieces in one purchase."""
+    item_id: tuple[str, ...] = ()
+    """The products it is about; empty when there are no certain ones."""
+    fine_print: dict[Language, str] = {}
+    """By language; empty when there is none."""
+
+    @classmethod
+    def granted(cls, store: str, proposal: OfferMatchedData, promotion: Promotion) -> Self:
+        """What the shopper reads of a proposal that central has granted."""
+        return cls(
+            offer=proposal.offer,
+            promotion_id=proposal.promotion_id,
+            kind=proposal.kind,
+            push=proposal.push,
+            store=store,
+            zone=proposal.zone,
+            title=promotion.long_title,
+            text=promotion.text,
+            code=promotion.generic_redemption_code,
+            url=promotion.promotion_url,
+            valid_until=promotion.valid_until_ms,
+            percent_off=promotion.percent_off,
+            money_off_amount=promotion.money_off_amount,
+            minimum_purchase_amount=promotion.minimum_purchase_amount,
+            limit_quantity=promotion.limit_quantity,
+            item_id=promotion.item_id,
+            fine_print=promotion.fine_print,
+            matched_time=proposal.matched_time,
+        )
+
     matched_time: WallTime
     """As in the proposal: what latency is counted from."""
 

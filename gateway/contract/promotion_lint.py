@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.contract.downlinks import Catalogue, fits_a_message
-from gateway.contract.fields import PromotionId, Strict, explain, to_rfc3339
+from gateway.contract.feeds import RowProblem, StockLine
+from gateway.contract.fields import PromotionId, Strict, explain, to_money, to_rfc3339
 from gateway.contract.promotions import Promotion
 from gateway.contract.shop import ShopFile
 from gateway.core import model
@@ -38,6 +39,9 @@ Code = Literal[
     "duplicate_text",
     "short_deadline",
     "missing_code",
+    "sold_out",
+    "price_above_old",
+    "column",
 ]
 _PROMOTION_ID: TypeAdapter[str] = TypeAdapter(PromotionId)
 
@@ -65,10 +69,18 @@ class LintReport(Strict):
     """In the order of the file."""
 
 
-def lint(document: Mapping[str, Any], *, shop: ShopFile | None, now_ms: int, time_zone: tzinfo) -> LintReport:
+def lint(
+    document: Mapping[str, Any],
+    *,
+    shop: ShopFile | None,
+    now_ms: int,
+    time_zone: tzinfo,
+    stock: Mapping[str, StockLine] | None = None,
+) -> LintReport:
     """What is wrong with a promotions file as it was parsed: each promotion by itself, and one beside the other.
 
-    Without a ``shop`` nothing is said of zones, tags, anchors and shadows.
+    Without a ``shop`` nothing is said of zones, tags, anchors and shadows; without ``stock`` (by GTIN) nothing of prices and of
+    what is sold out.
     """
     promotions, findings = _read(document)
     order = {_name_of(entry): index for index, entry in reversed([*enumerate(_entries(document))])}
@@ -77,6 +89,8 @@ def lint(document: Mapping[str, Any], *, shop: ShopFile | None, now_ms: int, tim
         findings += _alone(promotion, rules[promotion.promotion_id], now_ms, time_zone)
         if shop is not None:
             findings += _in_the_shop(promotion, shop)
+        if stock is not None:
+            findings += _on_the_shelf(promotion, stock)
     findings += _duplicates(promotions)
     if not fits_a_message(Catalogue(store="s" * 32, version=1, not_after=0, promotions=tuple(promotions))):
         findings.append(_error("too_large", None, f"{len(promotions)} promotions are more than one signed catalogue can carry."))
@@ -91,6 +105,20 @@ def lint(document: Mapping[str, Any], *, shop: ShopFile | None, now_ms: int, tim
         shop_known=shop is not None,
         findings=tuple(findings),
     )
+
+
+def with_rows(report: LintReport, problems: Sequence[RowProblem], passed_over: Sequence[str]) -> LintReport:
+    """The report with what was wrong with the table that the promotions stood in."""
+    if not problems and not passed_over:
+        return report
+    rows = [
+        _error("invalid", None, f"row {each.row}: {each.what.rstrip('.')}." if each.row else f"{each.what}.") for each in problems
+    ]
+    columns = f"these columns mean nothing here: {listed(passed_over)}."
+    over = [Finding(severity="warning", code="column", promotion_id=None, what=columns)] if passed_over else []
+    findings = (*rows, *over, *report.findings)
+    errors = sum(finding.severity == "error" for finding in findings)
+    return report.model_copy(update={"findings": findings, "errors": errors, "warnings": len(findings) - errors})
 
 
 def _error(code: Code, promotion_id: str | None, what: str) -> Finding:
@@ -190,6 +218,23 @@ def _in_the_shop(promotion: Promotion, shop: ShopFile) -> Iterable[Finding]:
         yield _error("unreachable", name, f"no anchor stands in any of its zones, so nobody is located there: {listed(empty)}.")
     elif empty:
         yield _warning("no_anchor", name, f"no anchor stands in these zones, so nobody is located there: {listed(empty)}.")
+
+
+# ---- on the shelf -------------------------------------------------------------------------------------------------------------
+
+
+def _on_the_shelf(promotion: Promotion, stock: Mapping[str, StockLine]) -> Iterable[Finding]:
+    lines = [stock[item] for item in promotion.item_id if item in stock]
+    if lines and len(lines) == len(promotion.item_id) and all(line.is_sold_out for line in lines):
+        yield _error("sold_out", promotion.promotion_id, f"none of its products is in stock: {listed(promotion.item_id)}.")
+    for line in lines:
+        if line.price is None or line.sale_price is None:
+            continue
+        price, sale_price = to_money(line.price), to_money(line.sale_price)
+        if price.currency == sale_price.currency and sale_price.amount > price.amount:
+            yield _error(
+                "price_above_old", promotion.promotion_id, f"{line.gtin} costs {sale_price} on sale, which is more than {price}."
+            )
 
 
 # ---- beside the others --------------------------------------------------------------------------------------------------------

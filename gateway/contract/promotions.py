@@ -1,14 +1,14 @@
 """Promotions as marketing writes them; names follow the Google Merchant promotions feed where it has one.
 
-``long_title``, ``offer_type``, ``generic_redemption_code``, ``promotion_effective_dates``, ``redemption_channel``, ``fine_print``
-and ``promotion_url`` are the feed's; zones, tags, trigger, windows, caps and deadline are what a shop floor needs besides.
+From ``promotion_id`` to ``promotion_url`` they are the feed's (``feeds.py`` reads one); zones, tags, trigger, windows, caps and
+deadline are what a shop floor needs besides. Money is a decimal amount with its currency, never a float.
 """
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gateway.contract.fields import Language, Name, PromotionId, Strict, from_rfc3339, minutes_of
+from gateway.contract.fields import Language, MoneyText, Name, PromotionId, Strict, from_rfc3339, minutes_of
 from gateway.core import model
 from gateway.core.model import PromotionKind
 
@@ -54,7 +54,21 @@ class Promotion(Strict):
     redemption_channel: tuple[Literal["in_store", "online"], ...] = ("in_store",)
     """Where it may be redeemed; the gateway does not look at it."""
     promotion_effective_dates: str | None = None
-    """Two RFC 3339 times joined by "/": from … until (exclusive)."""
+    """When it may be redeemed: two RFC 3339 times joined by "/": from … until (exclusive)."""
+    promotion_display_dates: str | None = None
+    """When it may be shown, where that is less than ``promotion_effective_dates``; written alike."""
+    percent_off: Annotated[int, Field(ge=1, le=100)] | None = None
+    """What is taken off the price, percent."""
+    money_off_amount: MoneyText | None = None
+    """What is taken off the price."""
+    minimum_purchase_amount: MoneyText | None = None
+    """What has to be spent for it."""
+    limit_quantity: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many pieces one purchase may hold for it."""
+    item_id: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,50}$")], ...], Field(max_length=200)
+    ] = ()
+    """The products it is about, as the product feed calls them; none: no certain ones."""
     fine_print: dict[Language, str] = {}
     """By language; the gateway does not look at it."""
     promotion_url: Annotated[str, StringConstraints(pattern=r"^https://", max_length=2000)] | None = None
@@ -83,7 +97,7 @@ class Promotion(Strict):
     sensitive: bool = False
     """Offered only where a receiver of the gateway's hears the shopper; an app's own hint is not enough."""
 
-    @field_validator("promotion_effective_dates")
+    @field_validator("promotion_effective_dates", "promotion_display_dates")
     @classmethod
     def _two_times(cls, value: str | None) -> str | None:
         if value is not None:
@@ -98,13 +112,30 @@ class Promotion(Strict):
             raise ValueError("names neither zones nor tags: nobody could ever get it")
         if (self.offer_type == "generic_code") != (self.generic_redemption_code is not None):
             raise ValueError("generic_redemption_code belongs to offer_type generic_code")
+        if self.percent_off is not None and self.money_off_amount is not None:
+            raise ValueError("percent_off and money_off_amount exclude one another")
+        if self._shown() == (0, 0):
+            raise ValueError("promotion_display_dates and promotion_effective_dates have no moment in common")
         if (self.trigger == "dwell") != (self.dwell_s > 0):
             raise ValueError("dwell_s belongs to trigger dwell")
         return self
 
+    @property
+    def valid_until_ms(self) -> int | None:
+        """The end of the effective dates, exclusive: until when the till takes it."""
+        return _interval(self.promotion_effective_dates)[1] if self.promotion_effective_dates else None
+
+    def _shown(self) -> tuple[int | None, int | None]:
+        """From … until (exclusive) it may be shown: within both dates, because what is shown can be had; (0, 0): never."""
+        dates = [_interval(each) for each in (self.promotion_effective_dates, self.promotion_display_dates) if each]
+        if not dates:
+            return None, None
+        start, until = max(start for start, _ in dates), min(until for _, until in dates)
+        return (start, until) if start < until else (0, 0)
+
     def compiled(self) -> model.Promotion:
         """The rule as the core matches it."""
-        start, until = _interval(self.promotion_effective_dates) if self.promotion_effective_dates else (None, None)
+        start, until = self._shown()
         return model.Promotion(
             promotion_id=self.promotion_id,
             kind=self.kind,

@@ -5,7 +5,7 @@ calendars. RSSI and power are dBm. Absent is ``None``. What is made once per adv
 frozen one costs four times as much; what is made once per event is frozen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
@@ -413,6 +413,8 @@ class WithheldReason(StrEnum):
     NO_CONSENT = "no_consent"
     LISTEN_ONLY = "listen_only"
     """The gateway only measures."""
+    BEACON_UNHEALTHY = "beacon_unhealthy"
+    """Nobody can be heard in the zone any more: its receivers are deaf, its beacons silent."""
     CONFLICT = "conflict"
     HINT_ONLY = "hint_only"
     """A ``sensitive`` promotion, and no receiver spoke for the zone."""
@@ -438,6 +440,8 @@ class Circumstances:
     listen_only: bool = False
     is_test: bool = False
     """A technician's test shopper, for whom neither caps nor cool-downs exist."""
+    zone_is_blind: bool = False
+    """None of the zone's receivers hears, and none of its beacons is heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +499,8 @@ class Step:
     verdicts: tuple[Verdict, ...] = ()
     forgotten: tuple[str, ...] = ()
     """Shoppers whose consent is gone: their rows are erased and what waits for them becomes tombstones."""
+    beacons: "tuple[BeaconChange, ...]" = ()
+    receivers: "tuple[ReceiverChange, ...]" = ()
 
 
 # ---- what survives a restart --------------------------------------------------------------------------------------------------
@@ -583,8 +589,8 @@ class LinkHealth:
     """What one receiver hears of one fixed beacon."""
 
     receiver: str
-    heard_ms: int
-    """Monotonic."""
+    heard_ms: int | None
+    """Monotonic; absent where the link is only remembered."""
     level_dbm: float | None
     """Of the last minute that was long enough."""
     baseline_dbm: float | None
@@ -660,6 +666,61 @@ class HealthChange:
     at: Instant
     first_sign_ms: int
     """Monotonic."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconChange:
+    """A change of a fixed beacon or its battery that is told, and how the beacon fares now."""
+
+    change: HealthChange
+    health: BeaconHealth
+
+
+HealthState = BeaconState | BatteryState | Hearing
+HearingTold = Literal["hearing", "impaired", "deaf"]
+"""What is told of a receiver: without any sign that it does not hear, it hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthTold:
+    """What was told last of one beacon, battery or receiver, as it survives a restart."""
+
+    subject: Literal["beacon", "battery", "receiver"]
+    name: str
+    state: HealthState
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSigns:
+    """What is known of receivers beside the advertisements of beacons."""
+
+    anything_ms: Mapping[str, int] = field(default_factory=dict)
+    """When each heard anything at all (monotonic, to the second)."""
+    down: Mapping[str, str] = field(default_factory=dict)
+    """Those that are out of order, and why."""
+
+
+RecoveryStep = Literal["restart-scan", "new-scanner", "power-cycle", "reset-controller", "restart-process", "reboot"]
+"""What may make a receiver hear again, in the order of the ladder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverChange:
+    """A receiver ceased to hear, hears again, or something was tried to make it: told by its supervision or by the canaries."""
+
+    receiver: str
+    state: HearingTold
+    """How it hears now."""
+    cause: str
+    """One sentence in English, for people: why it does not hear, or what made it hear again; without addresses of others."""
+    at: Instant
+    step: RecoveryStep | None = None
+    """What was tried; ``None`` when only the state changed."""
+    helped: bool | None = None
+    """Whether the step made it hear again; ``None`` without one, and while that is open."""
+    told_by: Literal["supervision", "canaries"] = "supervision"
+    before: HearingTold = "hearing"
+    """Filled in where the changes of both come together: the last state that was told of this receiver."""
 
 
 @dataclass(frozen=True, slots=True)

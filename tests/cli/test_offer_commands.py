@@ -186,10 +186,12 @@ def imported(gateway: Forked, central: Path, *promotions: Any, more: tuple[str, 
 
 
 def test_promotions_are_handed_to_central_all_or_nothing(gateway: Forked, central: Path, tmp_path: Path) -> None:
-    done = imported(gateway, central, YOGHURT, OVER)
+    bread = {**YOGHURT, "promotion_id": "bread"}
+    done = imported(gateway, central, YOGHURT, bread)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 promotions for demo\n", "")
     refused(imported(gateway, central, {**YOGHURT, "zones": [], "tags": []}), 78, "-: promotions.0: ", "Nothing was changed.")
-    assert in_central(tmp_path) == [("demo", "summer"), ("demo", "yoghurt")]
+    refused(imported(gateway, central, YOGHURT, OVER), 78, "-: summer: its effective dates are over", "Nothing was changed.")
+    assert in_central(tmp_path) == [("demo", "bread"), ("demo", "yoghurt")]
     assert imported(gateway, central, more=("--json",)).json == {"store": "demo", "promotions": 0}
     assert in_central(tmp_path) == []
 
@@ -201,6 +203,27 @@ def test_where_central_has_several_stores_one_has_to_be_named(gateway: Forked, c
     refused(imported(gateway, central, YOGHURT, more=("--store", "othr")), 78, "othr: is no store of this central service.")
     assert imported(gateway, central, YOGHURT, more=("--store", "other")).stdout == "1 promotions for other\n"
     assert in_central(tmp_path) == [("other", "yoghurt")]
+
+
+GOOGLE = (
+    "promotion_id\tproduct_applicability\toffer_type\tlong_title\tpercent_off\titem_id\n"
+    "JOG10\tALL_PRODUCTS\tNO_CODE\t10 % auf Joghurt\t10\t4006381333931\n"
+)
+
+
+def test_googles_feed_is_handed_to_central_as_it_is(gateway: Forked, central: Path, tmp_path: Path) -> None:
+    feed = tmp_path / "promotions.tsv"
+    feed.write_text(GOOGLE)
+    done = gateway.run("offer", "import", feed, "--config", central)
+    refused(done, 78, "row 2: ", "names neither zones nor tags", "Nothing was changed.")
+    for _ in range(2):
+        done = gateway.run("offer", "import", feed, "--zone", "dairy", "--config", central)
+        assert (done.returncode, done.stdout) == (0, "1 promotions for demo\n")
+        assert done.stderr == "gateway: these columns mean nothing here: product_applicability.\n"
+        assert in_central(tmp_path) == [("demo", "JOG10")]
+    refused(
+        gateway.run("offer", "import", feed, "--language", "fr", "--config", central), 2, "--language fr: de or en was expected."
+    )
 
 
 # ---- lint ---------------------------------------------------------------------------------------------------------------------
@@ -232,6 +255,27 @@ def test_warnings_alone_are_no_failure(gateway: Forked, offers: Offers, tmp_path
         0,
         ["short_deadline", "unknown_tag"],
     )
+
+
+def test_a_table_is_looked_through_and_compared_with_the_shelf(gateway: Forked, tmp_path: Path) -> None:
+    feed, stock = tmp_path / "promotions.tsv", tmp_path / "stock.csv"
+    feed.write_text(GOOGLE)
+    stock.write_text("id,price,sale_price,quantity\n4006381333931,1.00 EUR,1.20 EUR,0\n")
+    done = gateway.run("offer", "lint", feed, "--zone", "dairy", "--stock", stock, "--json")
+    report = json.loads(done.stdout)
+    found = {finding["code"]: finding["severity"] for finding in report["findings"]}
+    assert found == {"column": "warning", "missing_language": "warning", "sold_out": "error", "price_above_old": "error"}
+    assert (done.returncode, report["errors"], report["warnings"]) == (78, 2, 2)
+    done = gateway.run("offer", "lint", feed)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        78,
+        "error: file: row 2: document: Value error, names neither zones nor tags: nobody could ever get it. (invalid)",
+    )
+    stock.write_text("id,price\n4006381333931,1\n")
+    refused(gateway.run("offer", "lint", feed, "--stock", stock), 78, "stock.csv: row 2: price", "Nothing was changed.")
+    refused(gateway.run("offer", "lint", feed, "--stock", tmp_path / "stock.json"), 78, "a table was expected")
+    feed.write_bytes(b"promotion_id\xff")
+    refused(gateway.run("offer", "lint", feed), 78, "no UTF-8 at octet 12.")
 
 
 @pytest.mark.parametrize(
