@@ -14,9 +14,23 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from gateway.contract import strict_json
-from gateway.contract.fields import Pseudonym, SequenceNumber, StoreId, Strict, WallTime, minutes_of
+from gateway.contract.fields import (
+    Gtin,
+    Language,
+    MoneyText,
+    Name,
+    Pseudonym,
+    SequenceNumber,
+    StoreId,
+    Strict,
+    WallTime,
+    minutes_of,
+    to_money,
+)
 from gateway.contract.messages import CloudEvent
 from gateway.contract.promotions import ClockTime, Promotion, unique_promotions
+from gateway.core import conditions
+from gateway.core.conditions import OrderState
 from gateway.core.model import Consent, QuietHours, RosterEntry
 
 DOMAIN_TAG = b"beacon-gateway/1\x00"
@@ -124,6 +138,43 @@ class RosterDelta(SignedDocument):
     """Who has come or changed: records as in a chunk."""
     removals: tuple[Pseudonym, ...] = ()
     """Who has left; everything the gateway holds about them is erased."""
+
+
+class ShopperContext(SignedDocument):
+    """What central knows of one shopper and the gateway may use today; replaces whatever an older version said.
+
+    Sent when a visit begins and whenever something changes during it; not retained. It may come late, twice or out of order: the
+    highest ``version`` counts, per shopper.
+    """
+
+    type: Literal["shopper.context.v1"] = "shopper.context.v1"
+    shopper: Pseudonym
+    segments: Annotated[tuple[Name, ...], Field(max_length=200)] = ()
+    """The retailer's segments the shopper is in."""
+    visits_30_days: Annotated[int, Field(ge=0)] = 0
+    """Visits to the chain's stores in the last 30 days, without the present one."""
+    days_since_last_visit: Annotated[int, Field(ge=0)] | None = None
+    """Absent: was never here."""
+    basket_today: MoneyText | None = None
+    """Sum of today's receipts."""
+    watch_list: Annotated[tuple[Gtin, ...], Field(max_length=500)] = ()
+    """Products the shopper has saved."""
+    order_state: OrderState | None = None
+    """Of the newest order for this store."""
+    language: Language | None = None
+    """Of the app."""
+
+    def compiled(self) -> conditions.ShopperContext:
+        """As audiences ask for it."""
+        return conditions.ShopperContext(
+            segments=frozenset(self.segments),
+            visits_30_days=self.visits_30_days,
+            days_since_last_visit=self.days_since_last_visit,
+            basket_today=None if self.basket_today is None else to_money(self.basket_today),
+            watch_list=frozenset(self.watch_list),
+            order_state=self.order_state,
+            language=self.language,
+        )
 
 
 def fits_a_message(document: SignedDocument) -> bool:
