@@ -5,6 +5,8 @@ set -euo pipefail
 readonly HOME_DIR=/opt/beacon-gateway SETTINGS_DIR=/etc/beacon-gateway STATE_DIR=/var/lib/beacon-gateway
 readonly RELEASES="$HOME_DIR/releases" CURRENT="$HOME_DIR/current"
 readonly UNIT=gateway.service UNIT_DIR=/etc/systemd/system ACCOUNT=gateway
+readonly RADIO_UNIT=gateway-radio.service RADIO_ACCOUNT=gateway-radio
+readonly RADIO_RULES=70-beacon-gateway-radio.rules RULES_DIR=/etc/udev/rules.d
 readonly COMMAND=/usr/local/bin/gateway COMPLETION=/usr/local/share/bash-completion/completions/gateway
 readonly BROKER_FILE=/etc/mosquitto/conf.d/beacon-gateway.conf
 readonly NEEDED_MIB=400
@@ -17,7 +19,8 @@ Usage: sudo scripts/install.sh [--no-start] [--with-broker] [--wheels FOLDER]
        sudo scripts/install.sh --uninstall [--purge [--yes]]
 
 Installs this checkout into /opt/beacon-gateway as gateway.service, with the account `gateway`, the settings in
-/etc/beacon-gateway and the state in /var/lib/beacon-gateway. Called again, from the same checkout or a newer one, it upgrades:
+/etc/beacon-gateway and the state in /var/lib/beacon-gateway, and its radio helper as gateway-radio.service, with the account
+`gateway-radio`. Called again, from the same checkout or a newer one, it upgrades:
 the new version is made beside the old one and takes over when it is complete; if it does not start, the old one comes back.
 Settings, credentials and state stay.
 
@@ -94,11 +97,13 @@ check_room() {
   ((room >= NEEDED_MIB)) || give_up "/opt has $((room)) MiB left and $NEEDED_MIB are needed; make room and call again."
 }
 
-check_account() {
-  local entry
-  entry="$(getent passwd "$ACCOUNT")" || return 0
-  (($(cut -d: -f3 <<<"$entry") < 1000)) ||
-    give_up "There is a person's account called $ACCOUNT, so the service cannot have it. Rename that one (usermod --login)."
+check_accounts() {
+  local account entry
+  for account in "$ACCOUNT" "$RADIO_ACCOUNT"; do
+    entry="$(getent passwd "$account")" || continue
+    (($(cut -d: -f3 <<<"$entry") < 1000)) ||
+      give_up "There is a person's account called $account, so the service cannot have it. Rename that one (usermod --login)."
+  done
 }
 
 check_command() {
@@ -166,9 +171,14 @@ make_release() {
 }
 
 make_account() {
-  getent group "$ACCOUNT" >/dev/null || groupadd --system "$ACCOUNT"
-  getent passwd "$ACCOUNT" >/dev/null || useradd --system --gid "$ACCOUNT" --no-create-home --home-dir /nonexistent \
-    --shell /usr/sbin/nologin --comment "Beacon gateway" "$ACCOUNT"
+  getent group "$1" >/dev/null || groupadd --system "$1"
+  getent passwd "$1" >/dev/null || useradd --system --gid "$1" --no-create-home --home-dir /nonexistent \
+    --shell /usr/sbin/nologin --comment "$2" "$1"
+}
+
+remove_account() {
+  ! getent passwd "$1" >/dev/null || userdel "$1"
+  ! getent group "$1" >/dev/null || groupdel "$1"
 }
 
 make_folders() {
@@ -198,7 +208,32 @@ switch_to() {
   ln -sfn "$1" "$HOME_DIR/.current.new"
   mv -T "$HOME_DIR/.current.new" "$CURRENT"
   install -m 644 "$1/systemd/$UNIT" "$UNIT_DIR/$UNIT"
+  # A version from before the radio helper has no unit for it.
+  if [[ -e $1/systemd/$RADIO_UNIT ]]; then
+    install -m 644 "$1/systemd/$RADIO_UNIT" "$UNIT_DIR/$RADIO_UNIT"
+  elif [[ -e $UNIT_DIR/$RADIO_UNIT ]]; then
+    ! systemd_runs || systemctl stop "$RADIO_UNIT" || true
+    rm -f "$UNIT_DIR/$RADIO_UNIT"
+  fi
   reload_systemd
+}
+
+# Adapters that are there already get their new owner too.
+let_helper_reset_adapters() {
+  [[ -d $RULES_DIR ]] || return 0
+  install -m 644 "$release/systemd/$RADIO_RULES" "$RULES_DIR/$RADIO_RULES"
+  reload_udev
+}
+
+# Nothing to complain of where udev does not run, as in a container.
+reload_udev() {
+  ! systemd_runs || { udevadm control --reload && udevadm trigger --subsystem-match=usb; } >/dev/null 2>&1 || true
+}
+
+# Without its helper the gateway works too, with worse ears: no reason to give up.
+restart_helper() {
+  quietly systemctl restart "$RADIO_UNIT" ||
+    say "The radio helper does not start, so the gateway hears less: journalctl -u $RADIO_UNIT -n 20"
 }
 
 # Older versions, and what an interrupted call left behind.
@@ -236,13 +271,14 @@ install_gateway() {
   local before="" was_active="" state problem release python
   check_system
   check_room
-  check_account
+  check_accounts
   check_command
   only_one
   umask 022
   install_packages python3 python3-venv bluez
   find_python
-  make_account
+  make_account "$ACCOUNT" "Beacon gateway"
+  make_account "$RADIO_ACCOUNT" "Radio helper of the beacon gateway"
   make_folders
   make_release
   [[ ! -L $CURRENT ]] || before="$(readlink -f "$CURRENT")"
@@ -255,14 +291,17 @@ install_gateway() {
   unfinished=""
   switch_to "$release"
   ln -sfn "$CURRENT/.venv/bin/gateway" "$COMMAND"
-  quietly systemctl enable "$UNIT" || give_up "$UNIT could not be enabled."
+  let_helper_reset_adapters
+  quietly systemctl enable "$UNIT" "$RADIO_UNIT" || give_up "$UNIT could not be enabled."
   state=enabled
   if [[ -z $problem && -z $no_start ]] && systemd_runs; then
+    restart_helper
     if ! quietly systemctl restart "$UNIT"; then
       systemctl stop "$UNIT" || true
       if [[ -n $before ]]; then
         switch_to "$before"
         rm -rf "$release"
+        [[ ! -e $UNIT_DIR/$RADIO_UNIT ]] || restart_helper
         [[ -z $was_active ]] || quietly systemctl start "$UNIT" || true
         is_active && state="is back and runs" || state="is back"
         give_up "The new version does not start, so the old one $state. Why: journalctl -u $UNIT -n 50"
@@ -295,12 +334,17 @@ uninstall_gateway() {
     [[ $answer == purge ]] || give_up "Nothing has been removed."
   fi
   only_one
-  if systemd_runs; then
-    systemctl --quiet is-active "$UNIT" && { quietly systemctl stop "$UNIT" || give_up "$UNIT could not be stopped."; }
-    systemctl reset-failed "$UNIT" 2>/dev/null || true
-  fi
-  [[ ! -e $UNIT_DIR/$UNIT ]] || quietly systemctl disable "$UNIT" || true
-  rm -f "$UNIT_DIR/$UNIT" "$COMPLETION"
+  local unit
+  for unit in "$UNIT" "$RADIO_UNIT"; do
+    [[ -e $UNIT_DIR/$unit ]] || continue
+    if systemd_runs; then
+      quietly systemctl stop "$unit" || give_up "$unit could not be stopped."
+      systemctl reset-failed "$unit" 2>/dev/null || true
+    fi
+    quietly systemctl disable "$unit" || true
+  done
+  rm -f "$UNIT_DIR/$UNIT" "$UNIT_DIR/$RADIO_UNIT" "$RULES_DIR/$RADIO_RULES" "$COMPLETION"
+  reload_udev
   # Not if somebody else has put something there too.
   rmdir "${COMPLETION%/*}" "${COMPLETION%/*/*}" 2>/dev/null || true
   [[ ! -L $COMMAND || $(readlink "$COMMAND") != "$HOME_DIR"/* ]] || rm -f "$COMMAND"
@@ -310,10 +354,10 @@ uninstall_gateway() {
     ! systemd_runs || systemctl --quiet try-restart mosquitto.service || true
   fi
   if [[ -n $purge ]]; then
-    rm -rf "$SETTINGS_DIR" "$STATE_DIR" "$UNIT_DIR/$UNIT.d"
-    ! getent passwd "$ACCOUNT" >/dev/null || check_account
-    ! getent passwd "$ACCOUNT" >/dev/null || userdel "$ACCOUNT"
-    ! getent group "$ACCOUNT" >/dev/null || groupdel "$ACCOUNT"
+    rm -rf "$SETTINGS_DIR" "$STATE_DIR" "$UNIT_DIR/$UNIT.d" "$UNIT_DIR/$RADIO_UNIT.d"
+    check_accounts
+    remove_account "$ACCOUNT"
+    remove_account "$RADIO_ACCOUNT"
   fi
   reload_systemd
   if [[ -n $purge ]]; then

@@ -13,6 +13,7 @@ from sqlite_utils.migrations import Migrations
 from gateway.contract.downlinks import MAX_SHOPPERS
 from gateway.contract.messages import LaterEvent, OfferMatchedData, UplinkEvent
 from gateway.contract.promotions import Promotion
+from gateway.core.deciding import Claim
 from gateway.core.model import PUSH_KINDS, Consent
 from gateway.errors import ConfigurationError
 
@@ -52,6 +53,20 @@ def _first(db: Database) -> None:
 @CENTRAL(name="0002_test_shoppers")
 def _test_shoppers(db: Database) -> None:
     db.execute("ALTER TABLE shopper ADD COLUMN is_test INTEGER NOT NULL DEFAULT 0")
+
+
+@CENTRAL(name="0003_deciders")
+def _deciders(db: Database) -> None:
+    db.execute("CREATE TABLE decider (store TEXT PRIMARY KEY, term INTEGER NOT NULL, gateway TEXT NOT NULL) STRICT")
+
+
+@CENTRAL(name="0004_health")
+def _health(db: Database) -> None:
+    db.execute(
+        """CREATE TABLE health (store TEXT, subject TEXT, name TEXT, gateway TEXT NOT NULL, state TEXT NOT NULL,
+            time_ms INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (store, subject, name)) STRICT"""
+    )
+    db.execute("CREATE TABLE staff_outbox (id TEXT PRIMARY KEY, store TEXT NOT NULL, payload TEXT NOT NULL) STRICT")
 
 
 # ---- events -------------------------------------------------------------------------------------------------------------------
@@ -98,6 +113,78 @@ def visit_number(db: Database, store: str, rid: str, at_ms: int, gap_ms: int) ->
         number += 1
     db.execute("INSERT OR REPLACE INTO visit VALUES (?, ?, ?, ?)", [store, rid, number, max(at_ms, last_ms)])
     return number
+
+
+# ---- gateways -----------------------------------------------------------------------------------------------------------------
+
+
+def claim_of(db: Database, store: str) -> Claim | None:
+    """Who decides in a store; ``None``: nobody has claimed to."""
+    row = db.execute("SELECT term, gateway FROM decider WHERE store = ?", [store]).fetchone()
+    return None if row is None else Claim(int(row[0]), str(row[1]))
+
+
+def keep_claim(db: Database, store: str, claim: Claim) -> bool:
+    """Keep the greatest claim; False when this one is not greater."""
+    if not claim.beats(claim_of(db, store)):
+        return False
+    db.execute("INSERT OR REPLACE INTO decider VALUES (?, ?, ?)", [store, claim.term, claim.gateway])
+    return True
+
+
+# ---- beacons and receivers ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fares:
+    """How a beacon, its battery or a receiver fares, as a gateway told last."""
+
+    store: str
+    subject: str
+    name: str
+    gateway: str
+    state: str
+    time_ms: int
+    data: str
+    """Of the event, JSON."""
+
+
+def keep_health(db: Database, fares: Fares) -> bool:
+    """Keep the newest; True when the state is another than before, which two gateways that judge the same may tell twice.
+
+    What is older, as events that waited for the network are, changes nothing.
+    """
+    key = [fares.store, fares.subject, fares.name]
+    before = db.execute("SELECT state, time_ms FROM health WHERE store = ? AND subject = ? AND name = ?", key).fetchone()
+    if before is not None and fares.time_ms < before[1]:
+        return False
+    db.execute(
+        "INSERT OR REPLACE INTO health VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [*key, fares.gateway, fares.state, fares.time_ms, fares.data],
+    )
+    return before is None or bool(before[0] != fares.state)
+
+
+def health(db: Database, store: str | None) -> list[Fares]:
+    """How everything fares that was ever told of, in one store or in all."""
+    rows = db.execute("SELECT * FROM health WHERE ?1 IS NULL OR store = ?1 ORDER BY store, subject, name", [store])
+    return [Fares(*row) for row in rows.fetchall()]
+
+
+def queue_for_staff(db: Database, alarm_id: str, store: str, payload: bytes) -> None:
+    """An alarm waits for the broker."""
+    db.execute("INSERT OR IGNORE INTO staff_outbox VALUES (?, ?, ?)", [alarm_id, store, payload.decode()])
+
+
+def waiting_for_staff(db: Database) -> list[tuple[str, str, bytes]]:
+    """(id, store, payload), the oldest first."""
+    rows = db.execute("SELECT id, store, payload FROM staff_outbox ORDER BY rowid").fetchall()
+    return [(str(alarm), str(store), str(payload).encode()) for alarm, store, payload in rows]
+
+
+def told_staff(db: Database, alarm_id: str) -> None:
+    """The broker has it."""
+    db.execute("DELETE FROM staff_outbox WHERE id = ?", [alarm_id])
 
 
 # ---- offers -------------------------------------------------------------------------------------------------------------------

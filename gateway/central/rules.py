@@ -19,15 +19,20 @@ class Facts:
     """Offers of this promotion that this shopper has been granted in this store today."""
     pushes_this_visit: int
     pushes_per_visit: int
+    decides: bool = True
+    """Whether the gateway that proposes is the one that decides in the store."""
     is_test: bool = False
     """A technician's test shopper, for whom no caps exist."""
 
 
-def refusal(proposal: OfferMatchedData, facts: Facts) -> RefusalReason | None:
+def refusal(proposal: OfferMatchedData, facts: Facts) -> RefusalReason | None:  # noqa: PLR0911 -- a reason each
     """The reason to refuse, or ``None`` to grant.
 
-    Caps are the gateway's; they are looked at again because a gateway that lost its database proposes the same again.
+    Caps are the gateway's; they are looked at again because a gateway that lost its database proposes the same again, and so does
+    one that took over from another.
     """
+    if not facts.decides:
+        return "not_decider"
     if facts.now_ms >= proposal.deadline:
         return "late"
     if facts.inbox is None:

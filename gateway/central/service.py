@@ -14,11 +14,13 @@ from gateway.central import records
 from gateway.central.publishing import SOURCE, StorePublisher
 from gateway.central.records import CENTRAL, Decided
 from gateway.central.rules import Facts, refusal
+from gateway.central.staff import alarm_of, fares_of
 from gateway.contract.messages import (
     Ack,
     AckData,
     AppOffer,
     AppOfferData,
+    BeaconHealthChanged,
     CentralState,
     CentralStateData,
     Decision,
@@ -28,6 +30,7 @@ from gateway.contract.messages import (
     OfferMatched,
     OfferMatchedData,
     Receipt,
+    ReceiverHealthChanged,
     UplinkEvent,
     VisitEnded,
     ZoneExited,
@@ -66,6 +69,8 @@ class _Replies:
 
     streams: set[tuple[str, str, str]] = field(default_factory=set)
     """(store, gateway, epoch) to acknowledge."""
+    stored_up_to: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """By stream, the highest number up to which nothing is missing."""
     decisions: list[Decided] = field(default_factory=list)
 
 
@@ -93,6 +98,9 @@ class Central:
         self._publishers: dict[str, StorePublisher] = {}
         self._promotions: dict[str, dict[str, Promotion]] = {}
         self._for_apps = asyncio.Event()
+        self._staff_waits = True
+        """Whether there may be something for the staff; so may it be from before the start."""
+        self._staff_unreached = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``."""
@@ -133,6 +141,8 @@ class Central:
                 self._store_one(db, topic, payload, replies)
             except Untrusted as error:
                 log.warning("uplink refused: %s", error)
+        for stream in replies.streams:
+            replies.stored_up_to[stream] = records.contiguous(db, *stream)
         return replies
 
     def _store_one(self, db: Database, topic: str, payload: bytes, replies: _Replies) -> None:
@@ -152,6 +162,8 @@ class Central:
         event = read_event(payload, "event")
         replies.streams.add((store, gateway, event.epoch))
         is_new = records.keep_event(db, store, gateway, event, now_ms)
+        if is_new and isinstance(event, BeaconHealthChanged | ReceiverHealthChanged):
+            self._keep_health(db, store, gateway, event)
         visit = self._visit(db, store, event) if is_new else 0
         if isinstance(event, OfferMatched):
             replies.decisions.append(self._decide(db, store, gateway, event.data, visit, now_ms))
@@ -167,6 +179,13 @@ class Central:
         records.begin_stream(db, store, gateway, status.epoch, status.oldest_seq or 1)
         replies.streams.add((store, gateway, status.epoch))
         replies.decisions += records.open_decisions(db, store, gateway, self._clock.now().wall_ms)
+
+    def _keep_health(self, db: Database, store: str, gateway: str, event: BeaconHealthChanged | ReceiverHealthChanged) -> None:
+        fares = fares_of(store, gateway, event)
+        alarm = alarm_of(event, fares, SOURCE)
+        if records.keep_health(db, fares) and alarm is not None:
+            records.queue_for_staff(db, alarm.id, store, alarm.to_json())
+            self._staff_waits = True
 
     def _visit(self, db: Database, store: str, event: UplinkEvent | LaterEvent) -> int:
         """The number of the visit that a new event belongs to."""
@@ -216,12 +235,26 @@ class Central:
         """Acknowledge and decide; what is lost with the link is said again when the gateway or central comes back."""
         now_ms = self._clock.now().wall_ms
         publications = [self._decision(decided, now_ms) for decided in replies.decisions]
-        for store, gateway, epoch in sorted(replies.streams):
-            seq = await self._database.run(partial(records.contiguous, store=store, gateway=gateway, epoch=epoch))
+        for (store, gateway, epoch), seq in sorted(replies.stored_up_to.items()):
             ack = Ack(id=f"{epoch}-{seq}", source=SOURCE, time=now_ms, data=AckData(epoch=epoch, seq=seq))
             publications.append(Publication.of(StoreTopics(store, gateway).ack, ack, now_ms=now_ms))
         with contextlib.suppress(BrokerLost):
-            await self._publish_all(publications)
+            await self._session.publish_all(publications)
+        if self._staff_waits:
+            await self._tell_staff()
+
+    async def _tell_staff(self) -> None:
+        """Alarms for people, in order; what is lost with the link is told when a gateway has been heard again."""
+        for alarm, store, payload in await self._database.run(records.waiting_for_staff):
+            try:
+                await self._session.publish(Publication(StoreTopics(store, "").staff, payload, correlation=alarm))
+            except BrokerLost as error:
+                if not self._staff_unreached:
+                    log.warning("the staff of store %s cannot be told of an alarm yet: %s", store, error)
+                self._staff_unreached = True
+                return
+            await self._database.run(partial(records.told_staff, alarm_id=alarm))
+        self._staff_waits = self._staff_unreached = False
 
     def _decision(self, decided: Decided, now_ms: int) -> Publication:
         decision = Decision.model_validate(
@@ -250,19 +283,28 @@ class Central:
             self._for_apps.clear()
             waiting = await self._database.run(partial(records.waiting_for_apps, now_ms=self._clock.now().wall_ms))
             sent = {offer: sent[offer] for offer, *_ in waiting if offer in sent}
-            for offer, inbox, payload, deadline_ms in waiting:
-                now = self._clock.now()
-                times, due_ms = sent.get(offer, (0, now.mono_ms))
-                if due_ms > now.mono_ms or deadline_ms <= now.wall_ms:
-                    continue
+            try:
+                for first in range(0, len(waiting), _BATCH):
+                    await self._publish_some_offers(waiting[first : first + _BATCH], sent)
+            except BrokerLost:
+                continue
+            await self._until_for_apps(min((due_ms for _, due_ms in sent.values()), default=None))
+
+    async def _publish_some_offers(self, waiting: list[tuple[str, str, bytes, int]], sent: dict[str, tuple[int, int]]) -> None:
+        now = self._clock.now()
+        due: list[str] = []
+        publications: list[Publication] = []
+        for offer, inbox, payload, deadline_ms in waiting:
+            if sent.get(offer, (0, now.mono_ms))[1] <= now.mono_ms and deadline_ms > now.wall_ms:
+                due.append(offer)
                 expiry_s = (deadline_ms - now.wall_ms + 999) // 1000
-                try:
-                    await self._session.publish(Publication(app_offer(inbox), payload, expiry_s=expiry_s, correlation=offer))
-                except BrokerLost:
-                    break
-                sent[offer] = (times + 1, now.mono_ms + self._settings.offer_resend_s * 1000 * 2**times)
-            else:
-                await self._until_for_apps(min((due_ms for _, due_ms in sent.values()), default=None))
+                publications.append(Publication(app_offer(inbox), payload, expiry_s=expiry_s, correlation=offer))
+
+        def confirmed(index: int) -> None:
+            times, _ = sent.get(due[index], (0, 0))
+            sent[due[index]] = (times + 1, now.mono_ms + self._settings.offer_resend_s * 1000 * 2**times)
+
+        await self._session.publish_all(publications, confirmed)
 
     async def _until_for_apps(self, due_ms: int | None) -> None:
         """Until there is something for an app, or something is due again."""
@@ -291,7 +333,7 @@ class Central:
             seen = (version, self._session.connections)
             publications = await self._database.run(partial(self._downlinks, changed=changed))
             try:
-                await self._publish_all(publications)
+                await self._session.publish_all(publications)
             except BrokerLost:
                 seen = (-1, -1)
             await self._clock.sleep_ms(_POLL_MS)
@@ -309,10 +351,6 @@ class Central:
                 out += publisher.catalogue(db, now_ms)
                 out += publisher.roster(db, now_ms)
         return out
-
-    async def _publish_all(self, publications: list[Publication]) -> None:
-        for publication in publications:
-            await self._session.publish(publication)
 
     async def _birth(self) -> list[Publication]:
         self._for_apps.set()

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gateway import __version__
-from gateway.cli import beacon, completion, offer, receiver, shop, zone
+from gateway.cli import beacon, completion, offer, receiver, report, shop, zone
 from gateway.cli.options import CENTRAL_CONFIG as _CENTRAL_CONFIG
 from gateway.cli.options import CONFIG as _CONFIG
+from gateway.cli.options import RADIO_SOCKET as _RADIO_SOCKET
 from gateway.cli.options import CentralConfig, GatewayConfig, Json, json_shape
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ app.add_typer(zone.app, name="zone")
 app.add_typer(beacon.app, name="beacon")
 app.add_typer(receiver.app, name="receiver")
 app.add_typer(offer.app, name="offer")
+app.add_typer(report.app, name="report")
 app.add_typer(firmware_app, name="firmware")
 
 RecordFile = Annotated[Path | None, typer.Option("--record", help="Record what is ours: beacons and shoppers of the roster.")]
@@ -43,6 +45,7 @@ RecordEverything = Annotated[bool, typer.Option("--everything", help="Record str
 JsonOutput = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
+_CENTRAL_HEALTH_KEYS = "fares (store, subject, name, gateway, state, told_time, zone, data)"
 _WHY_KEYS = (
     "epoch, time_zone, decisions"
     " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), left_out"
@@ -81,6 +84,21 @@ def run(
 
 
 @app.command()
+def radio(
+    socket: Annotated[Path, typer.Option(help="Where the gateway finds it.")] = _RADIO_SOCKET,
+) -> None:
+    """Read every advertisement from the kernel for the gateway, and reset adapters for it; the one command with a privilege.
+
+    It needs the capability CAP_NET_ADMIN when it starts, gives it up at once, and starts no scan itself.
+
+    Example: sudo gateway radio --socket /run/beacon-gateway-radio/radio.sock
+    """
+    from gateway.cli.radio import run_radio
+
+    run_radio(socket)
+
+
+@app.command()
 def demo(
     duration: Annotated[int, typer.Option(min=1, max=86_400, help="Simulated seconds.")] = 300,
     speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Simulated seconds per second.")] = 10.0,
@@ -105,6 +123,37 @@ def demo(
     run_demo(Options(duration, speed, shoppers, seed, json, keep, amqtt, record, everything))
 
 
+@app.command(epilog=json_shape("recording, anchors, sightings, shoppers, stays, duration_s"))
+def simulate(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The recording: JSON lines, one sighting each, with the truth.")],
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="A floor plan (GeoJSON), demo-shop or supermarket.")] = "demo-shop",
+    anchors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where anchors and zones are, for gateway zone learn and evaluate.")
+    ] = None,
+    walk: Annotated[
+        Literal["normal", "errand", "browsing", "standing", "border", "in-and-out", "survey"],
+        typer.Option(help="How people walk."),
+    ] = "normal",
+    shoppers: Annotated[int, typer.Option(min=1, max=500, help="Shoppers with the app.")] = 10,
+    strangers: Annotated[int, typer.Option(min=0, max=500, help="Other devices on the air.")] = 20,
+    arrivals_s: Annotated[int, typer.Option(min=1, max=86_400, help="The shoppers come within this time.")] = 120,
+    carried: Annotated[
+        Literal["any", "hand", "pocket", "purse", "back pocket", "ear"], typer.Option(help="Where the phones are.")
+    ] = "any",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same people.")] = 1,
+    shop_seed: Annotated[int, typer.Option(help="The same seed gives the same reflections.")] = 1,
+    json: Json = False,
+) -> None:
+    """Let people walk through a simulated shop and record what its receivers hear of them, with where they truly are.
+
+    Example: gateway simulate supermarket --walk normal --out walk.jsonl --anchors anchors.json
+    """
+    from gateway.cli.simulate import Options, run_simulation
+
+    carriage = None if carried == "any" else carried
+    run_simulation(Options(plan, walk, shoppers, strangers, seed, shop_seed, arrivals_s, carriage, out, anchors, as_json=json))
+
+
 @app.command()
 def status(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     """Show the gateway on one screen, and the one thing to do next; exits with 69 when it is not running.
@@ -125,6 +174,17 @@ def doctor(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     from gateway.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(config, as_json=json))
+
+
+@app.command(epilog=json_shape("decider, term, before, told"))
+def takeover(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
+    """Let this gateway decide from now on; whichever decided before, dead or alive, only receives for it.
+
+    Example: gateway takeover
+    """
+    from gateway.cli.takeover import take_over
+
+    take_over(config, as_json=json)
 
 
 @app.command(epilog=json_shape(_WHY_KEYS))
@@ -217,7 +277,7 @@ def test_shopper_watch(
 @app.command()
 def scan(
     seconds: Annotated[int, typer.Option(min=1, max=86_400, help="How long to listen.")] = 10,
-    adapter: Annotated[str | None, typer.Option(help="Adapter, such as hci0; without it the first that is powered.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Adapter, such as hci0, or its address; without it the first that is powered.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop, chain and roster apply.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
 ) -> None:
@@ -309,8 +369,24 @@ def central_promotions(
     Example: gateway central promotions promotions.json --store demo
     """
     from gateway.cli.central import import_promotions
+    from gateway.cli.promotions_file import TableDefaults
 
-    import_promotions(config, file, store, as_json=False)
+    import_promotions(config, file, store, TableDefaults(), as_json=False)
+
+
+@central_app.command("health", epilog=json_shape(_CENTRAL_HEALTH_KEYS))
+def central_health(
+    store: Annotated[str | None, typer.Option(help="Only this store.")] = None,
+    config: CentralConfig = _CENTRAL_CONFIG,
+    json: JsonOutput = False,
+) -> None:
+    """Show how the beacons and receivers of the stores fare, as their gateways told last.
+
+    Example: gateway central health --store demo
+    """
+    from gateway.cli.central_health import show
+
+    show(config, store, as_json=json)
 
 
 @central_app.command("enrol")

@@ -10,6 +10,10 @@ from gateway.cli.options import CHANGED_KEYS, CONFIG, GatewayConfig, Json, json_
 app = typer.Typer(help="Fixed beacons: iBeacons at known places, which the app tells of.", no_args_is_help=True)
 
 _VIEW = "name, zone, uuid, major, minor"
+_HEALTH = (
+    "beacons (name, zone, state, since_s, heard_s_ago, links, battery, reboots, uptime_s, promotions, paused), "
+    "receivers (name, hearing, since_s, canaries, silent, shift_db), blind_zones (name, promotions)"
+)
 
 
 @app.command("add", epilog=json_shape(f"{CHANGED_KEYS}, beacon ({_VIEW})"))
@@ -84,6 +88,38 @@ def list_(
     else:
         rows = [(beacon.name, beacon.zone, beacon.uuid, beacon.major, beacon.minor) for beacon in views]
         print("\n".join(columns(("beacon", "zone", "uuid", "major", "minor"), rows)))
+
+
+@app.command("health", epilog=json_shape(_HEALTH))
+def health(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this beacon.", autocompletion=completion.beacons)
+    ] = None,
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Show how the beacons fare, who hears them how well, and the zones and promotions that hang on them.
+
+    Example: gateway beacon health
+    """
+    from gateway.cli.beacon_health import show
+
+    show(config, name, as_json=json)
+
+
+@app.command("relearn", epilog=json_shape(_HEALTH))
+def relearn(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A beacon of the shop.", autocompletion=completion.beacons)],
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Take a beacon as right where it is now: what is usual of it is learnt anew, within half an hour.
+
+    Example: gateway beacon relearn shelf-7
+    """
+    from gateway.cli.beacon_health import relearn_beacon
+
+    relearn_beacon(config, name, as_json=json)
 
 
 @app.command("remove", epilog=json_shape(CHANGED_KEYS))

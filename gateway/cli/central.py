@@ -59,7 +59,7 @@ def import_promotions(config: Path, file: Path, store: str | None, defaults: Tab
     settings = read_settings(config, CentralSettings)
     if store is None:
         store = _only_store(settings)
-    _check_store(settings, store)
+    check_store(settings, store)
     given = read_promotions(file, defaults)
     refuse(given.problems, file)
     try:
@@ -94,7 +94,7 @@ def enrol(config: Path, inbox: str, stores: list[str], key_file: Path, consent: 
     """Enrol an app; its key is made when there is none."""
     settings = read_settings(config, CentralSettings)
     for store in stores:
-        _check_store(settings, store)
+        check_store(settings, store)
     _check_inbox(inbox)
     flags = _consent(consent)
     ku = shopper_key(key_file)
@@ -136,7 +136,8 @@ def _change(settings: CentralSettings, work: Callable[[Database], T]) -> T:
     return transact(settings.state_dir / "central.db", CENTRAL, work)
 
 
-def _check_store(settings: CentralSettings, store: str) -> None:
+def check_store(settings: CentralSettings, store: str) -> None:
+    """``ConfigurationError`` for one that central does not serve."""
     if store not in settings.stores:
         known = ", ".join(sorted(settings.stores))
         raise ConfigurationError("is no store of this central service.", where=printable(store), do=f"Known are: {known}.")

@@ -24,6 +24,11 @@ def receivers(context: typer.Context, incomplete: str) -> list[str]:
     return _names(context, incomplete, "receiver")
 
 
+def any_receivers(context: typer.Context, incomplete: str) -> list[str]:
+    """Receivers of shop or settings."""
+    return _names(context, incomplete, "any receiver")
+
+
 def settings_receivers(context: typer.Context, incomplete: str) -> list[str]:
     """Receivers of the settings that the shop does not know yet."""
     return _names(context, incomplete, "new receiver")
@@ -70,7 +75,9 @@ def _names(context: typer.Context, incomplete: str, kind: str) -> list[str]:
     if kind == "zone":
         known = set(shop.zones)
     elif kind == "new receiver":
-        known = {receiver.name for receiver in settings.receivers} - shop.anchors.keys()
+        known = settings.receivers_of(()).keys() - shop.anchors.keys()
+    elif kind == "any receiver":
+        known = settings.receivers_of(()).keys() | {name for name, anchor in shop.anchors.items() if anchor.kind == "receiver"}
     else:
         known = {name for name, anchor in shop.anchors.items() if anchor.kind == kind}
     return sorted(name for name in known if name.startswith(incomplete))

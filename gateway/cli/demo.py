@@ -55,7 +55,7 @@ from gateway.io.recorder import Recorder
 from gateway.io.store.database import transact
 from gateway.simulator.clock import SimulatedClock
 from gateway.simulator.demo_promotions import demo_promotions
-from gateway.simulator.floor_plan import demo_floor_plan
+from gateway.simulator.plan_file import demo_floor_plan
 from gateway.simulator.store import StoreInABox
 
 _STORE = "demo"

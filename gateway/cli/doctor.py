@@ -1,11 +1,12 @@
 """`gateway doctor`: looks at everything that the gateway stands on, one line each, and says how to mend it."""
 
 import asyncio
+import contextlib
 import os
 import platform
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,13 +18,17 @@ from gateway.contract.settings import Settings
 from gateway.contract.shop import ReceiverEntry
 from gateway.contract.topics import CENTRAL_STATE
 from gateway.core.sanitiser import printable
+from gateway.daemon.adapters import seen_adapters
 from gateway.errors import GatewayError, TryAgain
-from gateway.io.bluetooth import Adapter, adapters, blocked_radios, lacks_power
+from gateway.io.bluetooth import blocked_radios, lacks_power
 from gateway.io.broker import probe
-from gateway.io.clock import is_synchronised
+from gateway.io.clock import SystemClock, is_synchronised
+from gateway.io.radio_link import RadioLink
+from gateway.io.scanner.bluez import Adapter, BlueZ
 from gateway.io.store.looking import waiting_events
 
 FAILED_EXIT_CODE = 75
+_HELPER_S = 3
 _LITTLE_DISK_MIB = 200
 _MIB = 1024 * 1024
 _SIGNS = {"ok": "ok", "warning": "WARN", "failed": "FAIL"}
@@ -159,19 +164,40 @@ def _radio(settings: Settings) -> Iterator[Check]:
     for name, hard in blocked:
         do = "A switch on the machine turns it off." if hard else "sudo rfkill unblock bluetooth"
         yield _failed("radio", f"{name} is blocked", do)
+    bluez = BlueZ()
     try:
-        known = asyncio.run(adapters())
+        asyncio.run(bluez.read_adapters())
     except GatewayError as error:
         yield _of("radio", error)
         return
+    known = [adapter for _, adapter in sorted(bluez.adapters.items())]
     if not known:
         yield _failed("radio", "bluetoothd knows no adapter", "Is one plugged in? bluetoothctl list, dmesg | grep -i bluetooth")
+    seen = seen_adapters(settings)
     for receiver in settings.receivers:
-        yield _receiver(receiver.name, receiver.adapter, known)
+        yield _receiver(receiver.name, seen.get(receiver.name, receiver.adapter), known)
+    yield asyncio.run(_helper(settings))
+
+
+async def _helper(settings: Settings) -> Check:
+    """Whether the radio helper answers, and what is missed without it."""
+    clock, answered = SystemClock(), asyncio.Event()
+    link = RadioLink(settings.radio.helper_socket, lambda: clock.now().mono_ms)
+    link.watch(answered.set)
+    linking = asyncio.create_task(link.run())
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(answered.wait(), _HELPER_S)
+    trouble, names = link.trouble, ", ".join(sorted(adapter.name for adapter in link.adapters.values()))
+    linking.cancel()
+    await asyncio.gather(linking, return_exceptions=True)
+    if trouble is None:
+        return _ok("helper", f"the radio helper reads {names or 'no adapter: none is there'}")
+    found = f"{trouble.what} Adapters report through bluetoothd only, some of them each device once in 10 s"
+    return _warning("helper", found, trouble.do)
 
 
 def _receiver(name: str, wanted: str | None, known: list[Adapter]) -> Check:
-    usable = [adapter for adapter in known if wanted in {None, adapter.name}]
+    usable = [adapter for adapter in known if wanted in {None, adapter.name, adapter.address}]
     if not usable:
         names = ", ".join(adapter.name for adapter in known) or "none"
         return _failed("radio", f"receiver {name} wants {wanted or 'an adapter'}, there is: {names}", "Correct [[receivers]].")
@@ -195,7 +221,25 @@ def _daemon(gateway: Gateway) -> Iterator[Check]:
     else:
         rate = sum(receiver.heard_per_s for receiver in status.receivers)
         yield _ok("daemon", f"running, {rate:g} advertisements/s")
+        yield from _beyond(status, {receiver.name for receiver in gateway.settings.receivers})
     yield from _shop(gateway.settings, shop)
+
+
+def _beyond(status: Status, own: Container[str]) -> Iterator[Check]:
+    """Who decides, and the receivers that are no adapters of this machine."""
+    if status.role == "receive" and not status.decider_online:
+        who = f"gateway {status.decider}, which decides, is offline" if status.decider else "no gateway of the store decides"
+        yield _failed("role", who, "Start it again, or if it is gone: gateway takeover")
+    elif status.role == "receive":
+        yield _ok("role", f"receives for gateway {status.decider}")
+    for receiver in status.receivers:
+        if receiver.name in own:
+            continue
+        where = f"receiver {receiver.name}" + (f" of gateway {receiver.gateway}" if receiver.gateway else "")
+        if receiver.state == "deaf":
+            yield _failed("receivers", f"{where} hears nothing", receiver.trouble or f"gateway receiver test {receiver.name}")
+        elif receiver.gateway is not None or receiver.state == "hearing":
+            yield _ok("receivers", f"{where}: {receiver.state}")
 
 
 def _shop(settings: Settings, in_force: ShopInForce) -> Iterator[Check]:
@@ -203,7 +247,8 @@ def _shop(settings: Settings, in_force: ShopInForce) -> Iterator[Check]:
     if not shop.zones:
         yield _warning("shop", "no zones: nobody can be located", "gateway zone add NAME")
         return
-    nowhere = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
+    receivers = settings.receivers_of(name for name, anchor in shop.anchors.items() if isinstance(anchor, ReceiverEntry))
+    nowhere = [name for name in receivers if name not in shop.anchors]
     for name in nowhere:
         yield _warning("shop", f"receiver {name} stands nowhere", f"gateway receiver add {name} --zone ZONE")
     covered = {anchor.zone for anchor in shop.anchors.values()}

@@ -7,6 +7,7 @@ import typer
 
 CONFIG = Path("/etc/beacon-gateway/gateway.toml")
 CENTRAL_CONFIG = Path("/etc/beacon-gateway/central.toml")
+RADIO_SOCKET = Path("/run/beacon-gateway-radio/radio.sock")
 
 GatewayConfig = Annotated[Path, typer.Option("--config", help="Settings of the gateway (TOML).")]
 CentralConfig = Annotated[Path, typer.Option("--config", help="Settings of the central service (TOML).")]

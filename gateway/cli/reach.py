@@ -23,9 +23,9 @@ class Gateway:
         self.config = config
         self.settings = read_settings(config, Settings)
 
-    def ask(self, request: Strict, model: type[Result]) -> Result | None:
+    def ask(self, request: Strict, model: type[Result], *, timeout_s: float = 30.0) -> Result | None:
         """What the running daemon answers, or ``None`` when none runs; its failures are raised here."""
-        line = ask(self.settings.control_path, request.model_dump_json().encode() + b"\n")
+        line = ask(self.settings.control_path, request.model_dump_json().encode() + b"\n", timeout_s=timeout_s)
         return None if line is None else result_of(line, model)
 
     def shop(self) -> ShopInForce:

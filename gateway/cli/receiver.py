@@ -8,13 +8,15 @@ from gateway.cli import completion
 from gateway.cli.options import CHANGED_KEYS, CONFIG, GatewayConfig, Json, json_shape
 
 if TYPE_CHECKING:
-    from gateway.contract.settings import Settings
+    from gateway.cli.reach import Gateway
     from gateway.contract.shop import ShopFile
     from gateway.contract.shop_view import ReceiverView
 
 app = typer.Typer(help="Receivers: what hears the shopper's phone, such as this machine's adapters.", no_args_is_help=True)
 
-_VIEW = "name, zone, covers, in_shop, in_settings, adapter"
+_VIEW = "name, zone, covers, in_shop, in_settings, adapter, foreign, gateway"
+_TRIAL = "receiver, duration_s, heard, heard_per_s, beacons (beacon, count, median_dbm), beacons_near, hears, said, do"
+NOTHING_HEARD_EXIT_CODE = 69
 
 
 @app.command("add", epilog=json_shape(f"{CHANGED_KEYS}, receiver ({_VIEW})"))
@@ -56,12 +58,12 @@ def add(
     given = {field: value for field, value in options.items() if value is not None}
     after = with_anchor(before.shop, "receiver", name, given, replace=replace)
     changed = change(gateway, before, after)
-    receiver = next(view for view in _views(after, gateway.settings) if view.name == name)
+    receiver = next(view for view in _views(after, gateway) if view.name == name)
     if json:
         print_json(ReceiverChanged(**changed.model_dump(), receiver=receiver))
         return
     print_changed(changed, before.shop, after)
-    if not receiver.in_settings:
+    if not receiver.in_settings and receiver.gateway is None:
         print(f"note: {name} is no adapter of this machine: no [[receivers]] of {printable(gateway.config)} has this name")
 
 
@@ -80,7 +82,7 @@ def list_(
     from gateway.contract.shop_view import Receivers
 
     gateway = Gateway(config)
-    views = _views(gateway.shop().shop, gateway.settings)
+    views = _views(gateway.shop().shop, gateway)
     if json:
         print_json(Receivers(receivers=tuple(views)))
     elif not views:
@@ -105,12 +107,40 @@ def remove(
     remove_anchor(config, "receiver", name, as_json=json)
 
 
-def _views(shop: "ShopFile", settings: "Settings") -> "list[ReceiverView]":
+@app.command("test", epilog=json_shape(_TRIAL))
+def test(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Any receiver of the shop or the settings.", autocompletion=completion.any_receivers),
+    ],
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long to listen: 10s to 5m.")] = "30s",
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Listen to one receiver and say whether it hears: an adapter, a foreign one, or another gateway's; 69 when it hears nothing.
+
+    Example: gateway receiver test cellar --for 30s
+    """
+    from gateway.cli.receiver_test import run_test
+
+    if not run_test(config, name, duration, as_json=json):
+        raise typer.Exit(NOTHING_HEARD_EXIT_CODE)
+
+
+def _views(shop: "ShopFile", gateway: "Gateway") -> "list[ReceiverView]":
     """Those of the shop, then those of the settings that stand nowhere."""
+    from gateway.contract.control import Status, StatusRequest
     from gateway.contract.shop import ReceiverEntry
     from gateway.contract.shop_view import ReceiverView
 
-    here = {receiver.name: receiver.adapter for receiver in settings.receivers}
+    settings = gateway.settings
+    adapters = {receiver.name: receiver.adapter for receiver in settings.receivers}
+    running = gateway.ask(StatusRequest(), Status)
+    elsewhere = {} if running is None else {receiver.name: receiver.gateway for receiver in running.receivers if receiver.gateway}
+    here = settings.receivers_of(
+        name for name, entry in shop.anchors.items() if isinstance(entry, ReceiverEntry) and name not in elsewhere
+    )
+    foreign = {name: source for name, source in here.items() if name not in adapters}
     known = {name: entry for name, entry in sorted(shop.anchors.items()) if isinstance(entry, ReceiverEntry)}
     views = [
         ReceiverView(
@@ -119,18 +149,31 @@ def _views(shop: "ShopFile", settings: "Settings") -> "list[ReceiverView]":
             covers=tuple(sorted(entry.covers)),
             in_shop=True,
             in_settings=name in here,
-            adapter=here.get(name),
+            adapter=adapters.get(name),
+            foreign=foreign.get(name),
+            gateway=elsewhere.get(name),
         )
         for name, entry in known.items()
     ]
     return views + [
-        ReceiverView(name=name, zone=None, covers=(), in_shop=False, in_settings=True, adapter=adapter)
-        for name, adapter in sorted(here.items())
+        ReceiverView(
+            name=name,
+            zone=None,
+            covers=(),
+            in_shop=False,
+            in_settings=name in here,
+            adapter=adapters.get(name),
+            foreign=foreign.get(name),
+            gateway=elsewhere.get(name),
+        )
+        for name in sorted({*here, *elsewhere})
         if name not in known
     ]
 
 
 def _adapter(view: "ReceiverView") -> str | None:
+    if view.foreign or view.gateway:
+        return view.foreign or f"gateway {view.gateway}"
     return view.adapter or ("default" if view.in_settings else None)
 
 
@@ -138,4 +181,4 @@ def _remark(view: "ReceiverView") -> str:
     if not view.in_shop:
         return f"stands nowhere: gateway receiver add {view.name} --zone ZONE"
     whole = "hears the whole shop" if view.zone is None and not view.covers else ""
-    return "; ".join(filter(None, (whole, "" if view.in_settings else "not of this machine")))
+    return "; ".join(filter(None, (whole, "" if view.in_settings or view.gateway else "not of this machine")))

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +10,16 @@ from pathlib import Path
 from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
 from gateway.cli.shop import read_shop_named
-from gateway.contract.settings import Receiver, Settings, read_settings
+from gateway.contract.settings import Settings, read_settings
 from gateway.contract.shop import ShopFile
 from gateway.core.sanitiser import printable
-from gateway.daemon import Daemon, Ear, EarCondition
+from gateway.daemon import Daemon, Ear
+from gateway.daemon.adapters import AdapterEars, beacon_rate_hz
 from gateway.daemon.receivers import ForeignEar
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
+from gateway.io.memory import shorten_pauses
 from gateway.io.recorder import Recorder
-from gateway.io.scanner import Scanner
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ def run_gateway(config: Path, recording: Recording | None = None) -> None:
     log_to_stderr(settings.log_level)
     shop = shop_of(settings)
     clock = SystemClock(assume_synchronised=settings.clock.assume_synchronised, skew_s=settings.clock.skew_s)
+    shorten_pauses()
     asyncio.run(_serve(settings, shop, clock, recording, config))
 
 
@@ -61,44 +62,24 @@ async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock, recordi
     recorder = None if recording is None else recording.begin()
     daemon = Daemon(settings, shop.compiled(), clock, recorder=recorder, config=str(config))
     try:
-        ears: list[Ear] = [AdapterEar(receiver, settings, daemon, lambda: clock.now().mono_ms) for receiver in settings.receivers]
-        ears += [ForeignEar(source, settings, daemon.heard, daemon.pipeline, clock) for source in settings.foreign_receivers]
+        foreign = [
+            ForeignEar(source, settings, daemon.heard, daemon.pipeline, clock, daemon.others.claims)
+            for source in settings.foreign_receivers
+        ]
+        adapters = AdapterEars(
+            settings,
+            daemon.heard,
+            lambda: clock.now().mono_ms,
+            clock.now,
+            changed=daemon.receiver_changed,
+            beacon_rate_hz=partial(beacon_rate_hz, daemon.pipeline),
+            others_hear=lambda: any(condition.state == "hearing" for ear in foreign for condition in ear.conditions()),
+        )
+        ears: list[Ear] = [adapters, *foreign]
         await daemon.run(ears, stop)
     finally:
         if recorder is not None:
             recorder.close()
-
-
-class AdapterEar:
-    """One Bluetooth adapter as a receiver of the shop."""
-
-    def __init__(self, receiver: Receiver, settings: Settings, daemon: Daemon, now_ms: Callable[[], int]) -> None:
-        self._receiver = receiver
-        self._scanner = Scanner(
-            receiver.adapter,
-            partial(daemon.heard, receiver.name),
-            now_ms,
-            mode=receiver.scan,
-            service_uuid16=settings.chain.service_uuid16,
-            company_id=settings.chain.company_id,
-        )
-
-    async def run(self) -> None:
-        """Listen for ever."""
-        await self._scanner.run()
-
-    def conditions(self) -> list[EarCondition]:
-        """How the scan is doing."""
-        scanner = self._scanner
-        return [
-            EarCondition(
-                self._receiver.name,
-                scanner.adapter,
-                scanner.state.value,
-                scanner.scanning_mode,
-                None if scanner.trouble is None else printable(scanner.trouble),
-            )
-        ]
 
 
 def shop_of(settings: Settings) -> ShopFile:
@@ -107,6 +88,7 @@ def shop_of(settings: Settings) -> ShopFile:
         log.warning("%s does not exist: no zones are known, so nobody can be located", settings.shop_path)
         return ShopFile()
     shop = read_shop_named(settings.shop_path)
+    # Foreign receivers tell of themselves.
     unknown = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
     if unknown:
         log.warning(

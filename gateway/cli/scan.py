@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gateway.core.frames import Decoder
 from gateway.errors import ConfigurationError, RadioGivenUp
 from gateway.io.clock import SystemClock
 from gateway.io.scanner import Scanner
+from gateway.io.scanner.bluez import BlueZ
 
 _REDRAW_S = 1.0
 _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
@@ -21,22 +23,26 @@ _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 def run_scan(seconds: int, adapter: str | None, config: Path | None, *, as_json: bool) -> None:
     """Listen for ``seconds``, or until Ctrl-C; ``RadioGivenUp`` when nothing at all could be heard and the radio says why."""
-    if adapter is not None and not (adapter.startswith("hci") and adapter[3:].isdigit()):
-        raise ConfigurationError("is no adapter.", where=adapter, do="Name one as in hci0; see bluetoothctl list.")
+    if adapter is not None and not re.fullmatch(r"hci[0-9]{1,2}|[0-9A-F]{2}(:[0-9A-F]{2}){5}", adapter, re.IGNORECASE):
+        raise ConfigurationError(
+            "is no adapter.", where=adapter, do="Name one as in hci0, or its address; see bluetoothctl list."
+        )
     log_to_stderr("error")
     known = configured(config, None)
     clock = SystemClock()
     _, decoder = known.pipeline(clock.now())
     scan = _Scan(decoder, clock, seconds, live=not as_json and sys.stdout.isatty())
     tuning = known.tuning
+    bluez = BlueZ()
     scanner = Scanner(
-        adapter,
+        bluez,
+        lambda: bluez.find(adapter),
         scan.heard,
         lambda: clock.now().mono_ms,
         service_uuid16=tuning.service_uuid16,
         company_id=tuning.company_id,
     )
-    asyncio.run(scan.run(scanner))
+    asyncio.run(scan.run(scanner, bluez))
     scan.sum_up(as_json=as_json)
     if not scan.has_heard and scanner.trouble is not None:
         raise RadioGivenUp(scanner.trouble.what, where=scanner.trouble.where, do=scanner.trouble.do)
@@ -66,9 +72,10 @@ class _Scan:
         key = row_of(self._decoder.decode(data)), rssi_dbm
         self._heard[key] = self._heard.get(key, 0) + 1
 
-    async def run(self, scanner: Scanner) -> None:
+    async def run(self, scanner: Scanner, bluez: BlueZ) -> None:
         """Listen until the time is over or somebody says stop."""
         stop = stop_on_signals()
+        watching = asyncio.create_task(bluez.run())
         listening = asyncio.create_task(scanner.run())
         try:
             while not stop.is_set() and self._left_s() > 0 and not listening.done():
@@ -79,8 +86,9 @@ class _Scan:
         finally:
             self._ended_ms = self._clock.now().mono_ms
             trouble = scanner.trouble
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            for task in (listening, watching):
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
             scanner.trouble = trouble
         if not listening.cancelled() and (mistake := listening.exception()) is not None:
             raise mistake

@@ -11,6 +11,17 @@ from gateway.io.clock import SystemClock
 from gateway.io.store.looking import waiting_events
 
 STOPPED_EXIT_CODE = 69
+_FAULTS = {"low": "battery low"}
+_CAUSES = {
+    "bluetoothd": "no bluetoothd",
+    "hangs": "bluetoothd hangs",
+    "adapter": "adapter gone",
+    "power": "off",
+    "stuck": "stuck",
+    "start": "no scan",
+    "silence": "silent",
+}
+_OF_LATE_S = 3600
 _STRANGE_CLOCK = {"holdover": "not synchronised for the moment (holdover)", "unsynchronised": "NOT SYNCHRONISED"}
 
 
@@ -31,7 +42,7 @@ def status_of(gateway: Gateway) -> Status:
     rows, oldest_ms = waiting_events(gateway.settings.database_path)
     age_s = None if oldest_ms is None else max(0, SystemClock().now().wall_ms - oldest_ms) / 1000
     outbox = OutboxStatus(rows=rows, oldest_s=age_s, last_ack_s=None)
-    status = stopped_status(gateway.settings, __version__, outbox, len(shop.zones), len(shop.anchors))
+    status = stopped_status(gateway.settings, __version__, outbox, shop)
     return status.model_copy(update={"next_step": next_step(status, str(gateway.config))})
 
 
@@ -40,14 +51,23 @@ def screen(status: Status) -> list[str]:
     running = status.state == "running"
     up = f"running for {duration(status.uptime_s or 0)}" if running else "NOT RUNNING"
     mode = "" if status.mode == "live" else f", {status.mode}: nothing is offered"
+    if status.role == "receive":
+        mode = f", receiving for {status.decider}" if status.decider else ", receiving, and nobody decides"
     lines = [f"gateway {status.gateway} of store {status.store}, version {status.version}: {up}{mode}", ""]
     lines += [_line("receivers" if index == 0 else "", _receiver(receiver)) for index, receiver in enumerate(status.receivers)]
     if not status.receivers:
         lines.append(_line("receivers", "none configured"))
+    if any(receiver.radio is not None and receiver.radio.source == "bluetoothd" for receiver in status.receivers):
+        lines.append(_line("radio", "by bluetoothd only, so much is missed: sudo systemctl enable --now gateway-radio"))
     if running:
         tests = f", {status.test_shoppers} test shoppers" if status.test_shoppers else ""
         lines.append(_line("shoppers", f"{status.shoppers_present} present, {status.roster_size} in the roster{tests}"))
     lines.append(_line("shop", f"{status.zones} zones, {status.anchors} anchors"))
+    if status.beacon_faults:
+        faults = ", ".join(f"{name} {_FAULTS.get(fault, fault)}" for name, fault in sorted(status.beacon_faults.items()))
+        lines.append(_line("beacons", faults))
+    if status.blind_zones:
+        lines.append(_line("deaf zones", f"{', '.join(status.blind_zones)}: promotions pause"))
     if running:
         lines += [_line("promotions", _catalogue(status)), _line("offers", _offers(status))]
     lines.append(_line("outbox", _outbox(status)))
@@ -71,11 +91,25 @@ def _line(label: str, text: str) -> str:
 
 
 def _receiver(receiver: ReceiverStatus) -> str:
-    adapter = f" ({receiver.adapter})" if receiver.adapter else ""
+    adapter = f" ({receiver.adapter})" if receiver.adapter else f" (gateway {receiver.gateway})" if receiver.gateway else ""
     scanning = f", {receiver.scanning} scan" if receiver.scanning and receiver.state == "hearing" else ""
     silent_s = receiver.heard_s_ago
     silence = f", silent for {duration(silent_s)}" if silent_s is not None and silent_s >= 5 else ""
-    return f"{receiver.name}{adapter}: {receiver.state}, {receiver.heard_per_s:g} heard/s{scanning}{silence}"
+    return f"{receiver.name}{adapter}: {receiver.state}, {receiver.heard_per_s:g} heard/s{scanning}{silence}{_radio(receiver)}"
+
+
+def _radio(receiver: ReceiverStatus) -> str:
+    """Why it is deaf and for how long, and what was tried of late."""
+    radio, told = receiver.radio, ""
+    if radio is None:
+        return told
+    if radio.cause is not None:
+        told += f", {_CAUSES[radio.cause]} since {duration(radio.since_s)}"
+    last = radio.last_recovery
+    if last is not None and last.s_ago < _OF_LATE_S:
+        result = {True: "helped", False: "did not help", None: "tried"}[last.helped]
+        told += f", {last.step} {result} {duration(last.s_ago)} ago"
+    return told
 
 
 def _catalogue(status: Status) -> str:

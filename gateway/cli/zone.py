@@ -124,6 +124,52 @@ def remove(
     _warn_of_promotions(gateway, name)
 
 
+_SCORE = (
+    "shoppers, ticks, accuracy, accuracy_1m, changes, true_changes, changes_per_true_change, changes_per_10min, stays, "
+    "wrong_stays, enter_delay_s"
+)
+Recordings = Annotated[
+    list[Path], typer.Argument(metavar="RECORDING…", help="JSON lines, one sighting each: t, shopper, anchor, rssi, zone, x, y.")
+]
+Anchors = Annotated[
+    Path | None, typer.Option("--anchors", metavar="FILE", help="Where anchors and zones are (JSON), as far as it is known.")
+]
+
+
+@app.command("learn", epilog=json_shape("model, anchors, zones, cells, cell_m, learns"))
+def learn(
+    recordings: Recordings,
+    out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="The model's file; it is written whole or not at all.")],
+    anchors: Anchors = None,
+    json: Json = False,
+) -> None:
+    """Learn from recordings how loud each anchor is where, and write the zone model.
+
+    Example: gateway zone learn survey.jsonl --anchors anchors.json --out model.json
+    """
+    from gateway.cli.zone_measure import run_learn
+
+    run_learn(recordings, anchors, out, as_json=json)
+
+
+@app.command("evaluate", epilog=json_shape(f"recordings ({_SCORE}, recording), total ({_SCORE}, interval_90)"))
+def evaluate(
+    recordings: Recordings,
+    model: Annotated[Path | None, typer.Option("--model", metavar="MODEL", help="What gateway zone learn wrote.")] = None,
+    anchors: Anchors = None,
+    json: Json = False,
+) -> None:
+    """Compare the zones that would have been announced with the true ones of recordings.
+
+    Example: gateway zone evaluate --model model.json walk-1.jsonl walk-2.jsonl
+    """
+    from gateway.cli.zone_measure import run_evaluate
+
+    if (model is None) == (anchors is None):
+        raise typer.BadParameter("give either --model or --anchors", param_hint="--model")
+    run_evaluate(recordings, model, anchors, as_json=json)
+
+
 def _add(config: Path, name: str, given: dict[str, object], *, replace: bool, as_json: bool) -> None:
     from gateway.cli.change import change, print_changed, print_json
     from gateway.cli.reach import Gateway

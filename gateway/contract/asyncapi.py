@@ -17,9 +17,10 @@ from gateway.contract.downlinks import Catalogue, RosterChunk, RosterDelta, Rost
 from gateway.contract.examples import Example, Seal
 from gateway.contract.field_docstrings import alias_docstrings, field_docstrings
 from gateway.contract.messages import CONTENT_TYPE, EVENT_TYPES, CloudEvent
+from gateway.contract.relayed import GatewaySighting
 
 Json = dict[str, Any]
-Party = Literal["gateway", "central", "app"]
+Party = Literal["gateway", "central", "app", "staff"]
 
 _BINDING = "0.2.0"
 _SCHEMAS = "#/components/schemas/"
@@ -36,10 +37,12 @@ MESSAGES: dict[str, type[CloudEvent]] = {
         for model in (
             messages.GatewayStatus,
             messages.Telemetry,
+            GatewaySighting,
             messages.CentralState,
             messages.Ack,
             messages.Decision,
             messages.AppOffer,
+            messages.StaffAlarm,
             messages.Receipt,
         )
     },
@@ -63,6 +66,8 @@ class _Channel(NamedTuple):
     description: str
     qos: int = 1
     retain: bool = False
+    also: Party | None = None
+    """Another one who receives."""
     expires: str | None = None
     """The attribute that the message expiry of MQTT 5 counts to."""
 
@@ -75,8 +80,9 @@ _CHANNELS = (
         ("gateway.status.v1",),
         "gateway",
         "central",
-        "Birth and will of a gateway: whether it is there, and where its numbers begin.",
+        "Birth and will of a gateway: whether it is there, where its numbers begin, and who decides in the store.",
         retain=True,
+        also="gateway",
     ),
     _Channel(
         "event",
@@ -93,6 +99,15 @@ _CHANNELS = (
         "gateway",
         "central",
         "Counters, once a minute; may be lost.",
+        qos=0,
+    ),
+    _Channel(
+        "sighting",
+        _STORE.sighting,
+        ("gateway.sighting.v1",),
+        "gateway",
+        "gateway",
+        "What a receiving gateway hears, for the one that decides; stays on the store's broker.",
         qos=0,
     ),
     _Channel(
@@ -153,6 +168,14 @@ _CHANNELS = (
         expires="expirytime",
     ),
     _Channel(
+        "staff",
+        _STORE.staff,
+        ("staff.alarm.v1",),
+        "central",
+        "staff",
+        "What the people in the shop should see to.",
+    ),
+    _Channel(
         "appOffer",
         topics.app_offer(examples.INBOX),
         ("app.offer.v1",),
@@ -174,6 +197,7 @@ _PARTIES: dict[Party, str] = {
     "gateway": "The gateway in the shop: what this document describes.",
     "central": "The service that knows the shoppers and grants the offers, from its own point of view.",
     "app": "The shopper's app, from its own point of view.",
+    "staff": "Whatever the people in the shop look at, from its own point of view.",
 }
 _PARAMETERS = {
     "store": (examples.STORE, "StoreId"),
@@ -266,9 +290,10 @@ def _operations(channel: _Channel) -> list[tuple[str, Json]]:
     if channel.expires is not None:
         words = f"MQTT 5: seconds until `{channel.expires}`, rounded up."
         sends["messageExpiryInterval"] = {"type": "integer", "minimum": 1, "description": words}
+    receivers = [channel.receiver] if channel.also is None else [channel.receiver, channel.also]
     return [
         _operation(channel, channel.sender, "send", sends),
-        _operation(channel, channel.receiver, "receive", {"qos": channel.qos}),
+        *(_operation(channel, receiver, "receive", {"qos": channel.qos}) for receiver in receivers),
     ]
 
 

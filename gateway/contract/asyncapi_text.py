@@ -34,7 +34,7 @@ required.
 
 ## MQTT
 
-QoS 1, except telemetry (QoS 0, may be lost). Retained are only the channels whose send operations say so; an empty
+QoS 1, except telemetry and sightings (QoS 0, may be lost). Retained are only the channels whose send operations say so; an empty
 retained message takes one away and says nothing else. Nobody decides anything by the retain flag of a message.
 
 The same contract holds on MQTT 5 and 3.1.1. On MQTT 5 the properties mirror the payload: content type; correlation
@@ -45,8 +45,9 @@ broker's access rules forbid as if it were delivered; MQTT 5 answers with a reas
 
 Keep a persistent session under a client identifier of your own (MQTT 5: clean start off and a session expiry; 3.1.1:
 clean session off), so that the broker holds what comes while you are away. Gateways do, as `gw-{store}-{gateway}`. A
-broker's access rules should let a gateway write below `stores/{store}/up/` and read below `stores/{store}/down/` and
-`central/state`, an app read its own inbox's `offer` and write its `receipt`, and only central write what central sends.
+broker's access rules should let a gateway write below `stores/{store}/up/` and read below `stores/{store}/down/`,
+`central/state` and, of the other gateways of its store, `status` and `sighting`; an app read its own inbox's `offer`
+and write its `receipt`; and only central write what central sends.
 
 ## Central, step by step
 
@@ -56,7 +57,8 @@ broker's access rules should let a gateway write below `stores/{store}/up/` and 
 2. Publish catalogue and rosters, signed and retained; again after every reconnection, because a broker may have lost
    them.
 3. At a gateway's birth (`gateway.status.v1`, `online`) begin with the numbers of its epoch at `oldest_seq` (see
-   Delivery), acknowledge, and say again the decisions whose deadline has not passed.
+   Delivery), acknowledge, and say again the decisions whose deadline has not passed. Every status, the will too, tells
+   who decides in the store (see Several gateways).
 4. At every event: store it once, acknowledge, answer what is a proposal.
 5. At a receipt: stop sending that offer.
 
@@ -99,6 +101,22 @@ proposes (`offer.matched.v1`). Central grants or refuses once for each `offer`, 
   after `expirytime`.
 - The app owes a receipt for `shown` and may send others; each has its own `id` and may come more than once. A receipt
   for an offer that did not go to that inbox is nothing.
+
+## Several gateways
+
+Several gateways of one store may hear, and exactly one decides. Which one, the greatest claim says: `decider` and
+`term` of a gateway's status. The higher `term` is the greater claim; in one term the name that comes first. Every
+gateway passes on the greatest claim that it has heard of, also in its will, and steps back as soon as it hears of a
+greater one than its own; a technician's command makes a gateway claim the next term.
+
+- Central keeps the greatest claim for each store, for good, and grants only to the gateway that it names. Any other's
+  proposal is refused with `not_decider`, whatever its status says; a store in which nobody has claimed anything has no
+  such rule. Between two gateways that both believe that they decide there is then one who gets grants.
+- The new decider remembers nothing of the one before: it proposes again what has been granted already (see Offers).
+  Caps belong to the shopper, not to the gateway; visits go on over gateways, under new ids.
+- Events of every gateway are stored and acknowledged, whoever decides.
+- A receiving gateway sends what it hears as `gateway.sighting.v1`, which is for the deciding gateway alone. It names
+  pseudonyms and levels: keep it on the store's broker, and out of bridges to anywhere else.
 
 ## Signing
 

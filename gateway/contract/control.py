@@ -14,6 +14,7 @@ from gateway.contract.explanations import MAX_DECISIONS, MAX_SINCE_S
 from gateway.contract.fields import GatewayId, Name, OpaqueId, PromotionId, StoreId, Strict, WallTime, explain
 from gateway.contract.promotions import Promotion
 from gateway.contract.shop import ShopFile
+from gateway.core.model import BatteryState, BeaconState, Hearing, RecoveryStep
 from gateway.errors import ConfigurationError, DiskError, GatewayError, RadioGivenUp, TryAgain, Untrusted
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -91,6 +92,34 @@ class ExplainRequest(Strict):
     """Also events that offer nothing: exits, dwells that no promotion waits for, beginnings and ends of visits."""
 
 
+class BeaconHealthRequest(Strict):
+    """How do the fixed beacons and the receivers fare? → ``BeaconsHealth``."""
+
+    do: Literal["beacon-health"] = "beacon-health"
+
+
+class RelearnBeaconRequest(Strict):
+    """A beacon is right as it is now: learn anew what is usual of it → ``BeaconsHealth``."""
+
+    do: Literal["relearn-beacon"] = "relearn-beacon"
+    name: Name
+
+
+class TestReceiverRequest(Strict):
+    """Listen to one receiver for a while → ``ReceiverTested``, when that is over."""
+
+    __test__ = False
+    do: Literal["test-receiver"] = "test-receiver"
+    name: Name
+    duration_s: Annotated[int, Field(ge=1, le=300)]
+
+
+class TakeOverRequest(Strict):
+    """Decide from now on in this store → ``Decides``."""
+
+    do: Literal["take-over"] = "take-over"
+
+
 Request = Annotated[
     StatusRequest
     | ShopRequest
@@ -99,7 +128,11 @@ Request = Annotated[
     | TechniciansRequest
     | AddTechnicianRequest
     | RemoveTechnicianRequest
-    | ExplainRequest,
+    | ExplainRequest
+    | BeaconHealthRequest
+    | RelearnBeaconRequest
+    | TestReceiverRequest
+    | TakeOverRequest,
     Field(discriminator="do"),
 ]
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Request)
@@ -227,7 +260,113 @@ class Technicians(Strict):
     test_shoppers: tuple[Technician, ...] = ()
 
 
+class BeaconLink(Strict):
+    """What one receiver hears of a beacon."""
+
+    receiver: Name
+    heard_s_ago: float | None = None
+    """Absent when not heard since the gateway started."""
+    level_dbm: float | None = None
+    """Of the last minute."""
+    baseline_dbm: float | None = None
+    """The usual level; absent while it is learnt."""
+    rate_hz: float | None = None
+    usual_rate_hz: float | None = None
+    loss: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of what was sent that the receiver missed, by the beacon's own counter; absent for a beacon that does not count."""
+
+
+class BeaconBattery(Strict):
+    """What a beacon says of its battery."""
+
+    state: BatteryState
+    volts: float | None = None
+    percent: int | None = None
+    temperature_c: float | None = None
+    days_left_least: int | None = None
+    """Until it is low; absent unless the decline is plain."""
+    days_left_most: int | None = None
+    """Until it is empty."""
+
+
+class BeaconFares(Strict):
+    """One registered beacon, and what hangs on it."""
+
+    name: Name
+    zone: Name | None
+    state: BeaconState
+    since_s: float
+    heard_s_ago: float | None = None
+    links: tuple[BeaconLink, ...] = ()
+    """By receiver."""
+    battery: BeaconBattery
+    reboots: int
+    """Since the gateway started."""
+    uptime_s: float | None = None
+    """Since the beacon was switched on, as it says."""
+    promotions: tuple[PromotionId, ...] = ()
+    """Of its zone, the highest priority first."""
+    paused: bool
+    """Whether they pause, because nobody can be heard in the zone."""
+
+
+class ReceiverFares(Strict):
+    """How well a receiver hears, told by the beacons around it."""
+
+    name: Name
+    hearing: Hearing
+    since_s: float
+    canaries: int
+    """Beacons that it usually hears often enough to tell by."""
+    silent: int
+    """Of these, not heard for a minute."""
+    shift_db: float
+    """By how much all its beacons are louder or fainter than usual."""
+
+
+class BlindZone(Strict):
+    """A zone in which nobody can be heard."""
+
+    name: Name
+    promotions: tuple[PromotionId, ...] = ()
+    """Which pause."""
+
+
+class BeaconsHealth(Strict):
+    """The fixed beacons, the receivers, and the zones that have gone deaf; names in order."""
+
+    beacons: tuple[BeaconFares, ...] = ()
+    receivers: tuple[ReceiverFares, ...] = ()
+    blind_zones: tuple[BlindZone, ...] = ()
+
+
 ReceiverState = Literal["stopped", "starting", "hearing", "deaf", "simulated"]
+
+
+class RecoveryStatus(Strict):
+    """A step that was taken to make a receiver hear again."""
+
+    step: RecoveryStep
+    s_ago: float
+    helped: bool | None = None
+    """Absent while that is open."""
+
+
+class RadioStatus(Strict):
+    """An adapter of this machine."""
+
+    address: str | None = None
+    """Of the adapter; absent before it was found."""
+    source: Literal["kernel", "bluetoothd"]
+    """``kernel``: the radio helper reports every advertisement; ``bluetoothd``: it is absent, and some are missed."""
+    helper_trouble: str | None = None
+    """Why it is absent, and what to do."""
+    cause: Literal["bluetoothd", "hangs", "adapter", "power", "stuck", "start", "silence"] | None = None
+    """Why the receiver is deaf: no bluetoothd, it hangs, no such adapter, it is off, it refuses active scans, no scan starts for
+    another reason, or a scan runs and nothing is heard."""
+    since_s: float
+    """In this state for so long."""
+    last_recovery: RecoveryStatus | None = None
 
 
 class ReceiverStatus(Strict):
@@ -243,6 +382,52 @@ class ReceiverStatus(Strict):
     trouble: str | None = None
     in_shop: bool
     """Whether the shop file has an anchor of this name."""
+    gateway: GatewayId | None = None
+    """Another gateway of the store, on which it hangs."""
+    heard: int = 0
+    """Since the start."""
+    radio: RadioStatus | None = None
+    """Of adapters of this machine."""
+
+
+class BeaconHeard(Strict):
+    """A registered beacon during a trial."""
+
+    beacon: Name
+    count: int
+    median_dbm: int
+
+
+class ReceiverTested(Strict):
+    """What a receiver heard while it was tried."""
+
+    receiver: ReceiverStatus
+    """At the end."""
+    duration_s: float
+    heard: int
+    """Advertisements, whosever they are."""
+    heard_per_s: float
+    beacons: tuple[BeaconHeard, ...]
+    """Those of the register that it heard."""
+    beacons_near: tuple[Name, ...]
+    """Those that stand in its zone, or in one that it covers."""
+    hears: bool
+    said: str
+    """In plain words."""
+    do: str
+    """The one thing to do; empty when there is nothing."""
+
+
+class Decides(Strict):
+    """Who decides in the store."""
+
+    decider: GatewayId
+    term: int
+    """One more with each takeover."""
+    before: GatewayId | None
+    """Who did before the command."""
+    told: bool
+    """Whether the broker has it; else it is told as soon as the broker is reached."""
 
 
 class BrokerStatus(Strict):
@@ -290,6 +475,12 @@ class Status(Strict):
     gateway: GatewayId
     state: Literal["running", "stopped"]
     mode: Literal["live", "listen-only"]
+    role: Literal["decide", "receive"] = "decide"
+    """``receive``: it hears for the gateway that decides."""
+    decider: GatewayId | None = None
+    """Who decides in the store, as far as is known."""
+    decider_online: bool | None = None
+    """What the broker says of another gateway that decides."""
     uptime_s: float | None = None
     receivers: tuple[ReceiverStatus, ...] = ()
     shoppers_present: int = 0
@@ -309,5 +500,9 @@ class Status(Strict):
     """Broken frames by "format.kind" since the start."""
     offers: dict[str, int] = {}
     """By "matched", "granted", "refused", "late" since the start."""
+    beacon_faults: dict[Name, BeaconState | BatteryState] = {}
+    """Fixed beacons that are not as they should be, and what is wrong; ``low`` is the battery."""
+    blind_zones: tuple[Name, ...] = ()
+    """Zones in which nobody can be heard: their promotions pause."""
     next_step: str
     """The one thing to do next."""

@@ -99,6 +99,7 @@ def examples(seal: Seal) -> list[Example]:
         *(Example("Signed with the example key", seal(document, source=_CENTRAL, time_ms=_AT)) for document in documents()),
         *_answers(),
         *_app_messages(),
+        Example("Somebody should look after a beacon", _alarm()),
     ]
 
 
@@ -126,6 +127,21 @@ def _events() -> list[tuple[str, UplinkEvent]]:
         ("A promotion of the dairy fits", "offer.matched.v1", _AT, dict(offer)),
         ("She stays for a minute", "zone.dwelled.v1", _AT + 60 * _SECOND_MS, {**where, "dwell_s": 60.0}),
         ("What was here has been erased", "tombstone.v1", _AT + 70 * _SECOND_MS, {"reason": "erased"}),
+        ("A fixed beacon has fallen silent", "beacon.health.v1", _AT + 80 * _SECOND_MS, _silent_beacon()),
+        (
+            "A receiver hears again, after its scan was started anew",
+            "receiver.health.v1",
+            _AT + 85 * _SECOND_MS,
+            {
+                "receiver": "door",
+                "state": "hearing",
+                "before": "deaf",
+                "cause": "heard nothing for 90 s.",
+                "step": "restart-scan",
+                "helped": True,
+                "told_by": "supervision",
+            },
+        ),
         (
             "She has gone, and it is certain after two minutes of silence",
             "zone.exited.v1",
@@ -140,6 +156,22 @@ def _events() -> list[tuple[str, UplinkEvent]]:
         ),
     ]
     return [(summary, _event(seq, kind, time, data)) for seq, (summary, kind, time, data) in enumerate(told, 1)]
+
+
+def _silent_beacon() -> dict[str, object]:
+    return {
+        "beacon": "shelf-7",
+        "zone": "dairy",
+        "changed": "state",
+        "before": "ok",
+        "first_sign_time": _AT - 10 * _SECOND_MS,
+        "state": "silent",
+        "battery_state": "low",
+        "battery_v": 2.31,
+        "temperature_c": 6.5,
+        "days_left_least": 0,
+        "days_left_most": 9,
+    }
 
 
 def _event(seq: int, kind: str, time: int, data: dict[str, object]) -> UplinkEvent:
@@ -259,6 +291,21 @@ def _answers() -> list[Example]:
             for data in (grant, refusal)
         ),
     ]
+
+
+def _alarm() -> messages.StaffAlarm:
+    data = messages.StaffAlarmData(
+        subject="beacon",
+        name="shelf-7",
+        zone="dairy",
+        state="silent",
+        is_over=False,
+        text={
+            "de": "Beacon shelf-7 (dairy) ist nicht mehr zu hören: bitte nachsehen, ob er da ist, und die Batterie wechseln.",
+            "en": "Beacon shelf-7 (dairy) is not heard any more: see whether it is there, and change its battery.",
+        },
+    )
+    return messages.StaffAlarm(id=f"{_EPOCH}-6-alarm", source=_CENTRAL, time=_AT + 80 * _SECOND_MS, data=data)
 
 
 # ---- the app ------------------------------------------------------------------------------------------------------------------

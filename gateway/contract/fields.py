@@ -1,5 +1,6 @@
 """Field types that several contract models share: names, identifiers and times as they are on the wire."""
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,13 +27,14 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d
 
 
 class Strict(BaseModel):
-    """Immutable, and a misspelt key is an error."""
+    """Immutable, and a misspelt key is an error. Built with its first use: no process needs more than a part of the contract."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
+@functools.lru_cache(maxsize=1024)
 def to_rfc3339(wall_ms: int) -> str:
-    """UTC with milliseconds.
+    """UTC with milliseconds. Events share the moments of ticks, so most have been written before.
 
     >>> to_rfc3339(1790000437123)
     '2026-09-21T14:20:37.123Z'

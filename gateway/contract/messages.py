@@ -179,6 +179,7 @@ class BeaconHealthData(Strict):
     battery_v: float | None = None
     """Volts, smoothed."""
     battery_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """What is left, as the beacon says."""
     temperature_c: float | None = None
     """Degrees Celsius, as the beacon measures it."""
     days_left_least: Annotated[int, Field(ge=0)] | None = None
@@ -287,7 +288,9 @@ UplinkEvent = (
     | ReceiverHealthChanged
     | Tombstone
 )
-EVENT: TypeAdapter[UplinkEvent] = TypeAdapter(Annotated[UplinkEvent, Field(discriminator="type")])
+EVENT: TypeAdapter[UplinkEvent] = TypeAdapter(
+    Annotated[UplinkEvent, Field(discriminator="type")], config=ConfigDict(defer_build=True)
+)
 EVENT_TYPES: dict[str, type[UplinkEvent]] = {
     kind.model_fields["type"].default: kind
     for kind in (
@@ -435,9 +438,10 @@ RefusalReason = Literal[
 ]
 """Why not; absent when granted.
 
-``not_decider``: another gateway decides in the store. ``late``: the deadline has passed. ``already_granted``: the shopper has had this promotion as often as ``daily_cap`` allows.
-``push_spent``: the visit has had its push. ``unknown_shopper``: nobody has this pseudonym (any more). ``no_consent``: not to
-offers. ``unknown_promotion``: not one of the store's. ``out_of_date``: changed or ended since. ``quantity``: none is left.
+``not_decider``: another gateway decides in the store. ``late``: the deadline has passed. ``already_granted``: the shopper has
+had this promotion as often as ``daily_cap`` allows. ``push_spent``: the visit has had its push. ``unknown_shopper``: nobody has
+this pseudonym (any more). ``no_consent``: not to offers. ``unknown_promotion``: not one of the store's. ``out_of_date``: changed
+or ended since. ``quantity``: none is left.
 
 After ``already_granted`` and ``push_spent`` push and cap stay spent at the gateway; any other reason gives them back.
 """
@@ -535,6 +539,30 @@ class AppOffer(CloudEvent):
     expirytime: WallTime
     """The deadline of the proposal: an app that reads it later does not show it."""
     data: AppOfferData
+
+
+class StaffAlarmData(Strict):
+    """What somebody in the shop should see to, or need not any more."""
+
+    subject: Literal["beacon", "battery", "receiver"]
+    """What it is about; ``battery``: that of the beacon."""
+    name: Name
+    """Of the beacon or receiver."""
+    zone: Name | None = None
+    """Where the beacon stands."""
+    state: BeaconState | BatteryState | HearingTold
+    """As in the gateway's event."""
+    is_over: bool
+    """Whether it is as it should be again."""
+    text: dict[Language, str]
+    """One sentence by language, for people."""
+
+
+class StaffAlarm(CloudEvent):
+    """For the people in the shop, once for each change; ``id`` is the same when it comes again."""
+
+    type: Literal["staff.alarm.v1"] = "staff.alarm.v1"
+    data: StaffAlarmData
 
 
 class ReceiptData(Strict):

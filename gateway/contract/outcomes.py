@@ -8,7 +8,10 @@ from typing import NamedTuple
 from gateway.contract import messages
 from gateway.contract.fields import Strict
 from gateway.core import model
-from gateway.core.model import Consent, Instant, Outcome
+from gateway.core.model import BeaconChange, Consent, Instant, Outcome, ReceiverChange
+from gateway.core.sanitiser import printable
+
+_LONGEST_CAUSE = 300
 
 
 class UplinkRow(NamedTuple):
@@ -16,7 +19,7 @@ class UplinkRow(NamedTuple):
 
     type: str
     data: Strict
-    shopper: str
+    shopper: str | None
     at: Instant
 
 
@@ -39,6 +42,44 @@ def uplink_rows(outcome: Outcome) -> list[UplinkRow]:
         )
         rows.append(UplinkRow("offer.matched.v1", data, offer.shopper, offer.at))
     return rows
+
+
+def beacon_row(told: BeaconChange) -> UplinkRow:
+    """A beacon's or a battery's change. Wherever it is heard how strongly stays at the gateway."""
+    change, health = told.change, told.health
+    battery = health.battery
+    assert health.zone is not None
+    data = messages.BeaconHealthData.model_validate(
+        {
+            "beacon": change.name,
+            "zone": health.zone,
+            "changed": "battery_state" if change.subject == "battery" else "state",
+            "before": change.before,
+            "first_sign_time": change.at.wall_ms + min(0, change.first_sign_ms - change.at.mono_ms),
+            "state": health.state,
+            "battery_state": battery.state,
+            "battery_v": None if battery.millivolts is None else battery.millivolts / 1000,
+            "battery_percent": battery.percent,
+            "temperature_c": battery.temperature_c,
+            "days_left_least": None if battery.days_left is None else battery.days_left[0],
+            "days_left_most": None if battery.days_left is None else battery.days_left[1],
+        }
+    )
+    return UplinkRow("beacon.health.v1", data, None, change.at)
+
+
+def receiver_row(change: ReceiverChange) -> UplinkRow:
+    """A receiver's change, or what was tried for it."""
+    data = messages.ReceiverHealthData(
+        receiver=change.receiver,
+        state=change.state,
+        before=change.before,
+        cause=printable(change.cause, _LONGEST_CAUSE),
+        step=change.step,
+        helped=change.helped,
+        told_by=change.told_by,
+    )
+    return UplinkRow("receiver.health.v1", data, None, change.at)
 
 
 def _presence_row(event: model.PresenceEvent) -> UplinkRow:

@@ -1,6 +1,7 @@
 """The gateway's settings: one TOML file, every number with its unit in its name, a misspelt key is an error."""
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
@@ -65,13 +66,37 @@ class Trust(Strict):
     public_keys: Annotated[tuple[PublicKeyHex, ...], Field(max_length=2)] = ()
 
 
+AdapterName = Annotated[str, StringConstraints(pattern=r"^(hci[0-9]{1,2}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5})$")]
+
+
 class Receiver(Strict):
     """One Bluetooth adapter of this machine; ``name`` is its anchor in the shop file."""
 
     name: Name
-    adapter: Annotated[str, StringConstraints(pattern=r"^hci[0-9]{1,2}$")] | None = None
-    """Absent: the system's default adapter."""
+    adapter: AdapterName | None = None
+    """Its address (bluetoothctl list), or its number, as in hci0: then the adapter that had this number when it was first seen, even
+    if it has another one later. Absent: the first that is powered and nobody else's."""
     scan: Literal["auto", "active", "passive"] = "auto"
+    """``auto``: passively where the radio helper reports and BlueZ allows it, else actively."""
+
+    @field_validator("adapter")
+    @classmethod
+    def _one_spelling(cls, value: str | None) -> str | None:
+        return value.upper() if value is not None and ":" in value else value
+
+
+class Radio(Strict):
+    """How the adapters of this machine are looked after."""
+
+    silence_s: Annotated[int, Field(ge=20, le=3600)] = 90
+    """An adapter that has heard nothing for so long counts as deaf."""
+    beacon_silence_s: Annotated[int, Field(ge=10, le=3600)] = 30
+    """The same where fixed beacons are usually heard at least every two seconds."""
+    reboot_when_deaf: bool = False
+    """Whether the machine is rebooted, at most once in six hours, when nothing else makes any adapter hear. The service needs to
+    be allowed to do that."""
+    helper_socket: Path = Path("/run/beacon-gateway-radio/radio.sock")
+    """Of the radio helper (gateway-radio.service)."""
 
 
 ForeignName = Annotated[str, StringConstraints(pattern=r"^[^+#/\x00-\x1f\x7f]{1,64}$")]
@@ -163,6 +188,9 @@ class Settings(Strict):
     """Absent: shop.json in the state folder."""
     control_socket: Path | None = None
     """Absent: control.sock in /run/beacon-gateway, or in the state folder where that is not the usual one."""
+    role: Literal["decide", "receive"] = "decide"
+    """What it does until a command says otherwise (gateway takeover). ``decide``: decides, unless another gateway of the store
+    does so already; ``receive``: hears for the one that decides. One decides, however many hear."""
     mode: Literal["live", "listen-only"] = "live"
     """``listen-only`` measures visits and withholds every promotion."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -173,6 +201,7 @@ class Settings(Strict):
     clock: Clock = Clock()
     presence: Presence = Presence()
     storage: Storage = Storage()
+    radio: Radio = Radio()
     receivers: tuple[Receiver, ...] = (Receiver(name="pi"),)
     foreign_receivers: Annotated[tuple[ForeignReceivers, ...], Field(max_length=16)] = ()
 
@@ -190,6 +219,9 @@ class Settings(Strict):
     def _unique_receivers(cls, value: tuple[Receiver, ...]) -> tuple[Receiver, ...]:
         if len({receiver.name for receiver in value}) != len(value):
             raise ValueError("two receivers have the same name")
+        named = [receiver.adapter for receiver in value if receiver.adapter is not None]
+        if len(set(named)) != len(named):
+            raise ValueError("two receivers have the same adapter")
         return value
 
     @model_validator(mode="after")
@@ -205,6 +237,16 @@ class Settings(Strict):
         if sum(not source.receivers for source in self.foreign_receivers) > 1:
             raise ValueError("only one of the foreign_receivers may leave out which receivers are its own")
         return self
+
+    def receivers_of(self, shop_receivers: Iterable[str]) -> dict[str, str]:
+        """By anchor, who reports what it hears: the adapter, or the name of foreign receivers."""
+        found = {receiver.name: receiver.adapter or "default" for receiver in self.receivers}
+        for source in self.foreign_receivers:
+            found |= dict.fromkeys(source.receivers.values(), source.name)
+        for source in self.foreign_receivers:
+            if not source.receivers:
+                found |= dict.fromkeys((name for name in shop_receivers if name not in found), source.name)
+        return found
 
     @property
     def shop_path(self) -> Path:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gateway.contract.control import Digest
-from gateway.contract.fields import Language, Name, PromotionId, Strict
+from gateway.contract.fields import GatewayId, Language, Name, PromotionId, Strict
 from gateway.contract.shop import BeaconEntry, ReceiverEntry, ShopFile
 from gateway.core.model import PromotionKind
 
@@ -65,9 +65,13 @@ class ReceiverView(Strict):
     in_shop: bool
     """False: it is in the settings only, and what it hears of shoppers is dropped."""
     in_settings: bool
-    """Whether it is an adapter of this machine."""
+    """Whether it is an adapter of this machine, or named under foreign_receivers."""
     adapter: str | None
     """Such as hci0; ``None`` also for the system's default adapter."""
+    foreign: Name | None = None
+    """The foreign_receivers of the settings that report what it hears."""
+    gateway: GatewayId | None = None
+    """Another gateway of the store that reports what it hears; known while this one runs and decides."""
 
 
 class Zones(Strict):

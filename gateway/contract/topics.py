@@ -15,11 +15,16 @@ class StoreTopics:
         self.status = f"{up}/status"
         self.event = f"{up}/event"
         self.telemetry = f"{up}/telemetry"
+        self.sighting = f"{up}/sighting"
+        self.every_status = f"stores/{store}/up/+/status"
+        """Of all gateways of the store."""
+        self.every_sighting = f"stores/{store}/up/+/sighting"
         self.catalogue = f"{down}/catalogue"
         self.roster_delta = f"{down}/roster/delta"
         self.any_roster = f"{down}/roster/+/+"
         self.ack = f"{down}/{gateway}/ack"
         self.decision = f"{down}/{gateway}/decision"
+        self.staff = f"stores/{store}/staff"
 
     def roster_manifest(self, day: int) -> str:
         """Retained and signed: the hashes of the day's chunks."""

@@ -506,8 +506,8 @@ class Canaries:
         self._links: dict[str, dict[str, _Link]] = {}
         """By beacon and receiver."""
         self._receivers: dict[str, _Receiver] = {}
-        self._name_at: dict[str, str] = {}
-        """Registered beacons by address; nobody else's address is ever in here."""
+        self.addresses: dict[str, str] = {}
+        """Registered beacons by address, for ever this one table. Nobody else's address is ever in it."""
         self.blind_zones: frozenset[str] = frozenset()
         """Zones in which nobody can be heard now: promotions wait."""
         self.use(shop)
@@ -540,7 +540,7 @@ class Canaries:
 
     def _forget(self, beacon: str) -> None:
         for address in self._beacons.pop(beacon).addresses:
-            self._name_at.pop(address, None)
+            self.addresses.pop(address, None)
         for receiver in self._links.pop(beacon):
             del self._receivers[receiver].links[beacon]
 
@@ -566,7 +566,7 @@ class Canaries:
 
     def name_at(self, address: str) -> str | None:
         """The registered beacon that was heard from this address: telemetry carries no other sign of who sends it."""
-        return self._name_at.get(address)
+        return self.addresses.get(address)
 
     def also_heard(self, beacon: str, receiver: str, at_ms: int) -> None:
         """Another frame of the same beacon (a UID, a URL): its counter counts it, so the loss must."""
@@ -630,10 +630,10 @@ class Canaries:
             return
         if len(beacon.addresses) == ADDRESSES:
             dropped = beacon.addresses.popleft()
-            if self._name_at.get(dropped) == link.beacon:
-                del self._name_at[dropped]
+            if self.addresses.get(dropped) == link.beacon:
+                del self.addresses[dropped]
         beacon.addresses.append(address)
-        self._name_at[address] = link.beacon
+        self.addresses[address] = link.beacon
 
     def _accept(self, beacon: _Beacon, frame: EddystoneTlm, at_ms: int) -> _Told | None:
         """The frame in its place among the earlier ones; ``None`` for one that comes late."""
@@ -655,6 +655,12 @@ class Canaries:
         return told
 
     # ---- what time makes of it ------------------------------------------------------------------------------------------------
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether a beacon was heard so lately that its silence may still be news."""
+        oldest_ms = self._ticked_ms - SLICE_LONGEST_MS
+        return any(link.heard_ms >= oldest_ms for links in self._links.values() for link in links.values())
 
     def next_deadline_ms(self) -> int:
         """The monotonic moment at which ``tick`` is wanted next."""
@@ -787,7 +793,8 @@ class Canaries:
         if beacon.state == "silent":
             # What else is wrong with it shows later.
             return ("ok" if known else "learning"), HEARD_AGAIN_MS, now_ms
-        if not known:
+        # One that is only remembered may have died while nobody listened.
+        if not known or (beacon.state == "learning" and not beacon.heard_ever()):
             return beacon.state, 0, now_ms
         ease = KEEP if beacon.state in _FAULTS or beacon.pending in _FAULTS else 1.0
         fault = self._fault(known, now_ms, ease)
@@ -856,15 +863,16 @@ class Canaries:
 
     def _is_out(self, anchor: Anchor, receivers: Iterable[Anchor]) -> bool:
         if anchor.kind == "receiver":
-            return self._hearing_of(anchor.name) == "deaf"
+            return self.hearing_of(anchor.name) == "deaf"
         beacon = self._beacons[anchor.name]
         if beacon.state == "silent":
             return True
         # Who hears the beacon hears phones beside it; so does who is said to reach its zone.
         near = set(beacon.links).union(r.name for r in receivers if self._reaches(r, anchor.zone))
-        return bool(near) and all(self._hearing_of(name) in ("deaf", "impaired") for name in near)
+        return bool(near) and all(self.hearing_of(name) in ("deaf", "impaired") for name in near)
 
-    def _hearing_of(self, receiver: str) -> Hearing:
+    def hearing_of(self, receiver: str) -> Hearing:
+        """As judged at the last tick."""
         known = self._receivers.get(receiver)
         return "unknown" if known is None else known.hearing
 
@@ -877,7 +885,7 @@ class Canaries:
     def health(self) -> CanaryReport:
         """Everything at the last tick."""
         return CanaryReport(
-            tuple(self._beacon_health(name) for name in sorted(self._beacons)),
+            tuple(self.health_of(name) for name in sorted(self._beacons)),
             tuple(
                 ReceiverHealth(name, r.hearing, r.since_ms, r.canaries, r.silent, round(r.shift_db, 1))
                 for name, r in sorted(self._receivers.items())
@@ -885,7 +893,8 @@ class Canaries:
             self.blind_zones,
         )
 
-    def _beacon_health(self, name: str) -> BeaconHealth:
+    def health_of(self, name: str) -> BeaconHealth:
+        """One registered beacon at the last tick; ``KeyError`` for another."""
         beacon = self._beacons[name]
         return BeaconHealth(
             name,
@@ -897,7 +906,7 @@ class Canaries:
             tuple(
                 LinkHealth(
                     receiver,
-                    link.heard_ms,
+                    link.heard_ms if link.frames else None,
                     _rounded(link.level, 1),
                     _rounded(link.baseline, 1),
                     _rounded(link.hz, 2),
@@ -965,6 +974,9 @@ def _hearing(receiver: _Receiver, now_ms: int, hears_others: bool, *, is_down: b
     if min(silences_ms) >= max(DEAF_MS if is_sure else FAINT_DEAF_MS, due_ms):
         if not hears_others:
             return "deaf"
+        if receiver.hearing == "deaf":
+            # It hears again; its beacons are given their time to be among what it hears.
+            return "hearing"
         # Few beacons may well be silent at once, and then it is they who are.
         return "impaired" if len(canaries) >= MANY else "hearing"
     is_heard_since = any(link.heard_ms > receiver.since_ms for link in receiver.links.values())

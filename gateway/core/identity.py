@@ -41,6 +41,8 @@ _CONSENT_BITS = 0b11
 _HAS_HINT = 0b1000
 _NO_HINT = (0, 0xFFFF)
 _MAX_OPENED = 8192
+_MAX_FAMILIAR = 4096
+"""About two minutes of 2,000 phones that say something new every minute; an entry takes half a kilobyte."""
 
 Window = int
 Table = dict[bytes, "KnownShopper"]
@@ -152,7 +154,10 @@ class Identity:
         """By day and pseudonym, central's record whose place a test shopper's has taken."""
         self._building: tuple[DayRoster, Window, list[KnownShopper]] | None = None
         """Whose table is in the making, and who is not in it yet. It is in force as far as it goes, so that deltas reach it."""
-        self._opened: dict[bytes, _Opened] = {}
+        self._opened: dict[bytes, Opened] = {}
+        self.familiar: dict[bytes, Opened] = {}
+        """What the advertisements say, octet for octet, in which a good token of the roster was heard: a phone repeats itself for
+        a minute. Nothing of a stranger comes in here, nor of a forger; it is emptied whenever an answer may have changed."""
         self._bad_tags: dict[bytes, int] = {}
         self._window: Window = -1
 
@@ -172,7 +177,7 @@ class Identity:
         old = self._days.get(roster.day)
         self._days[roster.day] = roster
         self._stop_building()
-        self._opened.clear()
+        self._forget_opened()
         self._replaced.pop(roster.day, None)
         self._add_own(roster)
         return [] if old is None else roster.follow(old)
@@ -183,7 +188,7 @@ class Identity:
         if entries == self._own.get(day, ()):
             return []
         roster = self._days.get(day)
-        self._opened.clear()
+        self._forget_opened()
         gone = []
         if roster is not None:
             for name, before in self._replaced.pop(day, {}).items():
@@ -213,7 +218,7 @@ class Identity:
 
     def apply_delta(self, day: int, version: int, upserts: Iterable[RosterEntry], removals: Iterable[str]) -> list[str]:
         """Apply a delta to the day's roster, which must be in force; returns the names that left it."""
-        self._opened.clear()
+        self._forget_opened()
         roster = self._days[day]
         # Whose place a test shopper has taken is changed where it waits.
         for name, before in self._replaced.pop(day, {}).items():
@@ -254,7 +259,7 @@ class Identity:
         if window != self._window:
             self._window = window
             self._bad_tags.clear()
-            self._opened.clear()
+            self._forget_opened()
             self._drop_past(window)
         for wanted in (window, window - 1, window + 1):
             roster = self._days.get(day_of(wanted, self._day_start_s))
@@ -273,6 +278,8 @@ class Identity:
             roster.tables[window] = {}
             self._building = (roster, window, list(roster.shoppers.values()))
         _, _, missing = self._building
+        # An advertisement may hold more than one list of services, and another of them may become the token.
+        self.familiar.clear()
         table = roster.tables[window]
         for shopper in missing[-budget:]:
             # Deltas that came meanwhile have put newcomers in and taken out who is gone.
@@ -312,12 +319,25 @@ class Identity:
 
     def resolve(self, token: bytes, at: Instant) -> Recognised | None:
         """The shopper behind a 16-byte token heard at ``at``, or ``None`` (stranger, bad tag, stale: counted)."""
-        unix_s = at.wall_ms // 1000
+        opened = self.open(token, at)
+        return None if opened is None else self.recognise(opened, at)
+
+    def open(self, token: bytes, at: Instant, heard_in: bytes | None = None) -> "Opened | None":
+        """What a 16-byte token says if it is in a roster and genuine, else ``None`` (counted).
+
+        ``heard_in``: the advertisement that it came in, whose repetitions are ``familiar`` from now on.
+        """
         opened = self._opened.get(token)
-        if opened is None or not opened.from_s <= unix_s < opened.until_s:
-            opened = self._open(token, unix_s)
-            if opened is None:
-                return None
+        if opened is None or not opened.from_ms <= at.wall_ms < opened.until_ms:
+            opened = self._open(token, at.wall_ms // 1000)
+        if opened is not None and heard_in is not None:
+            if len(self.familiar) >= _MAX_FAMILIAR:
+                self.familiar.clear()
+            self.familiar[heard_in] = opened
+        return opened
+
+    def recognise(self, opened: "Opened", at: Instant) -> Recognised | None:
+        """The shopper who is heard again at ``at``, within the token's time; ``None`` if a newer slot was heard before."""
         shopper = opened.shopper
         if opened.order > shopper.newest:
             shopper.newest = opened.order
@@ -327,7 +347,11 @@ class Identity:
         if opened.hint is None:
             return opened.recognised
         recognised = opened.recognised
-        return Recognised(recognised.shopper, recognised.consent, self._hint(opened.hint, unix_s))
+        return Recognised(recognised.shopper, recognised.consent, self.fresh(opened.hint, at.wall_ms // 1000))
+
+    def _forget_opened(self) -> None:
+        self._opened.clear()
+        self.familiar.clear()
 
     def _find(self, eid: bytes, window: Window, into_s: int) -> tuple[Window, KnownShopper | None]:
         """Which window's identifier this is, and whose; with a skew above half a window both neighbours may count at once."""
@@ -345,7 +369,7 @@ class Identity:
         table = None if roster is None else roster.tables.get(window)
         return None if table is None else table.get(eid)
 
-    def _open(self, token: bytes, unix_s: int) -> "_Opened | None":
+    def _open(self, token: bytes, unix_s: int) -> "Opened | None":
         eid = token[:8]
         window, shopper = self._find(eid, *divmod(unix_s, WINDOW_S))
         if shopper is None:
@@ -359,22 +383,22 @@ class Identity:
             return None
         if len(self._opened) >= _MAX_OPENED:
             self._opened.clear()
-        opened = self._opened[token] = _Opened(shopper, window, payload, self._skew_s)
+        opened = self._opened[token] = Opened(shopper, window, payload, self._skew_s)
         return opened
 
-    def _hint(self, hint: Hint, unix_s: int) -> Hint | None:
-        """The hint while it is fresh."""
+    def fresh(self, hint: Hint, unix_s: int) -> Hint | None:
+        """The hint, or ``None`` when it is too old or not made yet."""
         return hint if -self._skew_s <= unix_s - hint.minute * _SLOT_S <= _SLOT_S + self._skew_s else None
 
 
-class _Opened:
-    """What a token of the roster says, and the seconds in which it may be heard: it is repeated for a minute."""
+class Opened:
+    """What a token of the roster says, and the time in which it may be heard: it is repeated for a minute."""
 
-    __slots__ = ("from_s", "has_slot", "hint", "order", "recognised", "shopper", "until_s")
+    __slots__ = ("from_ms", "has_slot", "hint", "order", "recognised", "shopper", "until_ms")
 
     def __init__(self, shopper: KnownShopper, window: Window, payload: TokenPayload, skew_s: int) -> None:
         self.shopper = shopper
-        self.from_s, self.until_s = window * WINDOW_S - skew_s, (window + 1) * WINDOW_S + skew_s
+        self.from_ms, self.until_ms = 1000 * (window * WINDOW_S - skew_s), 1000 * ((window + 1) * WINDOW_S + skew_s)
         # A payload that was not refreshed has no place among the slots of its window, but its window has one among the windows.
         self.has_slot = payload.slot != _NOT_REFRESHED
         self.order = window * _SLOTS + (payload.slot if self.has_slot else 0)

@@ -2,7 +2,7 @@
 
 Times are integer milliseconds. ``mono_ms`` (monotonic) serves every duration, ``wall_ms`` (UTC, since 1970) serves messages and
 calendars. RSSI and power are dBm. Absent is ``None``. What is made once per advertisement is a plain slotted class, because a
-frozen one costs four times as much; what is made once per event is frozen.
+frozen one costs four times as much; what is made once per event is frozen, but for an event's outcome: a zone may have many.
 """
 
 from collections.abc import Mapping, Sequence
@@ -462,7 +462,7 @@ class OfferMatched:
     catalogue_version: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Withheld:
     """A promotion in the zone that was not offered, and why."""
 
@@ -470,13 +470,13 @@ class Withheld:
     reason: WithheldReason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """One presence event and what the offers made of it: one ledger row."""
 
     event: PresenceEvent
     offers: tuple[OfferMatched, ...] = ()
-    withheld: tuple[Withheld, ...] = ()
+    withheld: Sequence[Withheld] = ()
     catalogue_version: int | None = None
     circumstances: Circumstances | None = None
     """Of events that could have matched."""

@@ -5,9 +5,10 @@ advertisement does not depend on how many there are, and that of an event only o
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from typing import overload
 
 from gateway.core.model import (
     PUSH_KINDS,
@@ -38,17 +39,22 @@ _SWEEP_MS = 60_000
 _NEVER_MS = 1 << 62
 _WITH_OFFERS = frozenset(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
 """Asking a set costs a tenth of the arithmetic of flags."""
+_SYNCHRONISED = ClockQuality.SYNCHRONISED
+_CAP_DAY, _CAP_VISIT, _COOL_DOWN = WithheldReason.CAP_DAY, WithheldReason.CAP_VISIT, WithheldReason.COOL_DOWN
+"""What most events meet, by names of their own: asking an enumeration for a member costs more than comparing with it."""
 
 
 class _Rule:
     """One promotion of a zone that is in force, and what matching needs of it."""
 
-    __slots__ = ("closed_before", "group", "promotion", "push", "spends")
+    __slots__ = ("closed_before", "daily_cap", "group", "promotion", "promotion_id", "push", "spends")
 
     def __init__(self, promotion: Promotion, closed_before: int) -> None:
         self.promotion = promotion
+        self.promotion_id = promotion.promotion_id
         self.closed_before = closed_before
         """How many of the zone's promotions out of force have a higher priority."""
+        self.daily_cap = promotion.daily_cap
         self.group = _group(promotion)
         self.push = promotion.kind != "info"
         self.spends = promotion.kind in PUSH_KINDS
@@ -62,17 +68,55 @@ class _Rules:
     def __init__(self, promotions: Iterable[tuple[Promotion, bool]]) -> None:
         self.promotions: list[Promotion] = []
         self.in_force: list[_Rule] = []
-        self.closed: list[Withheld] = []
+        closed: list[Withheld] = []
         for promotion, in_force in promotions:
             self.promotions.append(promotion)
             if in_force:
-                self.in_force.append(_Rule(promotion, len(self.closed)))
+                self.in_force.append(_Rule(promotion, len(closed)))
             else:
-                self.closed.append(Withheld(promotion.promotion_id, WithheldReason.OUTSIDE_WINDOW))
+                closed.append(Withheld(promotion.promotion_id, WithheldReason.OUTSIDE_WINDOW))
+        self.closed = tuple(closed)
 
 
-_Trigger = tuple[str, int]
-"""("enter", 0) or ("dwell", milliseconds)."""
+class _WithClosed(Sequence[Withheld]):
+    """Rules of a zone that did not apply, among its promotions out of force, by priority; put together when somebody looks.
+
+    A large catalogue has a hundred out of force for each one in force, and an event must not pay for them.
+    """
+
+    __slots__ = ("_closed", "_refused")
+
+    def __init__(self, closed: tuple[Withheld, ...], refused: list[tuple[_Rule, WithheldReason]]) -> None:
+        self._closed = closed
+        self._refused = refused
+
+    def _all(self) -> list[Withheld]:
+        merged: list[Withheld] = []
+        taken = 0
+        for rule, reason in self._refused:
+            merged += self._closed[taken : rule.closed_before]
+            taken = rule.closed_before
+            merged.append(Withheld(rule.promotion_id, reason))
+        return merged + list(self._closed[taken:])
+
+    @overload
+    def __getitem__(self, index: int) -> Withheld: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Withheld]: ...
+    def __getitem__(self, index: int | slice) -> Withheld | Sequence[Withheld]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Withheld]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._closed) + len(self._refused)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == list(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._all()))
 
 
 class Catalogue:
@@ -94,8 +138,10 @@ class Catalogue:
         self._zones_of: list[tuple[str, ...]] = [_zones_of(promotion, shop.zones) for promotion in self.promotions]
         self.by_zone: dict[str, tuple[int, ...]] = _grouped(self._zones_of)
         self._in_force: list[bool] = []
-        self._rules: dict[str, dict[_Trigger, _Rules]] = {}
+        self._on_entry: dict[str, _Rules] = {}
         """By zone, made when somebody enters and thrown away when one of its windows opens or closes."""
+        self._on_dwell: dict[str, dict[int, _Rules]] = {}
+        """By zone and threshold."""
         self._schedules: dict[_Schedule, list[int]] = {}
         """Time-limited promotions by when they are in force: a retailer has many promotions and few opening hours."""
         for index, promotion in enumerate(self.promotions):
@@ -117,10 +163,13 @@ class Catalogue:
         """Promotions of one schedule: whether they are in force now, and when that may change next."""
         promotion = self.promotions[indices[0]]
         in_force = is_in_force(promotion, self._wall_ms, self._time_zone)
+        zones: set[str] = set()
         for index in indices:
             self._in_force[index] = in_force
-            for zone in self._zones_of[index]:
-                self._rules.pop(zone, None)
+            zones.update(self._zones_of[index])
+        for zone in zones:
+            self._on_entry.pop(zone, None)
+            self._on_dwell.pop(zone, None)
         change = next_change(promotion, self._wall_ms, self._time_zone)
         if change is not None:
             heapq.heappush(self._changes, (change, indices[0], indices))
@@ -136,16 +185,16 @@ class Catalogue:
 
     def rules(self, zone: str, event: Entered | Dwelled) -> _Rules:
         """The zone's promotions with the event's trigger."""
-        trigger = ("enter", 0) if isinstance(event, Entered) else ("dwell", event.dwell_ms)
-        of_zone = self._rules.get(zone)
-        if of_zone is None:
-            of_zone = self._rules[zone] = {}
-        rules = of_zone.get(trigger)
+        if isinstance(event, Entered):
+            rules = self._on_entry.get(zone)
+            if rules is None:
+                rules = self._on_entry[zone] = _Rules(each for each in self.in_zone(zone) if each[0].trigger == "enter")
+            return rules
+        of_zone = self._on_dwell.setdefault(zone, {})
+        rules = of_zone.get(event.dwell_ms)
         if rules is None:
-            rules = of_zone[trigger] = _Rules(
-                (promotion, in_force)
-                for promotion, in_force in self.in_zone(zone)
-                if promotion.trigger == trigger[0] and (promotion.dwell_ms == trigger[1] or trigger[0] == "enter")
+            rules = of_zone[event.dwell_ms] = _Rules(
+                each for each in self.in_zone(zone) if each[0].trigger == "dwell" and each[0].dwell_ms == event.dwell_ms
             )
         return rules
 
@@ -224,24 +273,29 @@ class Offers:
             return Outcome(
                 event, (), tuple(Withheld(p.promotion_id, for_all) for p in rules.promotions), catalogue.version, circumstances
             )
+        if not rules.in_force:
+            return Outcome(event, (), rules.closed, catalogue.version, circumstances)
         offers: list[OfferMatched] = []
-        withheld = list(rules.closed)
+        refused: list[tuple[_Rule, WithheldReason]] = []
         pushed = False
-        reasons = 0
-        quiet = catalogue.quiet_hours is not None and bool(rules.in_force) and catalogue.is_quiet(event.at.wall_ms)
-        spent = None if circumstances.is_test or not rules.in_force else self._of(event.shopper, event.at)
+        quiet = catalogue.quiet_hours is not None and catalogue.is_quiet(event.at.wall_ms)
+        spent = None if circumstances.is_test else self._of(event.shopper, event.at)
+        pushed_before = spent is not None and event.visit in spent.pushed_visits
+        doubtful = circumstances.quality is not _SYNCHRONISED or circumstances.conflict or not circumstances.by_receiver
+        now_ms = event.at.mono_ms
         for rule in rules.in_force:
-            reason = _reason(rule, event, circumstances, spent, zone)
+            reason = _doubt(rule.promotion, circumstances, zone) if doubtful else None
+            if reason is None and spent is not None:
+                reason = _cap(rule, spent, now_ms)
             if reason is None:
                 if quiet and rule.push:
                     reason = WithheldReason.QUIET_HOURS
                 elif rule.spends and pushed:
                     reason = WithheldReason.LOWER_PRIORITY
-                elif rule.spends and spent is not None and event.visit in spent.pushed_visits:
-                    reason = WithheldReason.CAP_VISIT
+                elif rule.spends and pushed_before:
+                    reason = _CAP_VISIT
             if reason is not None:
-                withheld.insert(rule.closed_before + reasons, Withheld(rule.promotion.promotion_id, reason))
-                reasons += 1
+                refused.append((rule, reason))
                 continue
             matched = _matched(self._new_id(), rule, event, catalogue.version)
             self._proposals[matched.offer] = matched
@@ -250,12 +304,15 @@ class Offers:
                 self._spend(matched, spends=rule.spends)
             offers.append(matched)
             pushed = pushed or rule.spends
-        return Outcome(event, tuple(offers), tuple(withheld), catalogue.version, circumstances)
+        withheld = _WithClosed(rules.closed, refused) if refused else rules.closed
+        return Outcome(event, tuple(offers), withheld, catalogue.version, circumstances)
 
     def _reason_for_all(self, event: Entered | Dwelled, circumstances: Circumstances) -> WithheldReason | None:
         if event.consent not in _WITH_OFFERS:
             return WithheldReason.NO_CONSENT
-        return WithheldReason.LISTEN_ONLY if circumstances.listen_only else None
+        if circumstances.listen_only:
+            return WithheldReason.LISTEN_ONLY
+        return WithheldReason.BEACON_UNHEALTHY if circumstances.zone_is_blind else None
 
     def _spend(self, matched: OfferMatched, *, spends: bool) -> None:
         spent = self._of(matched.shopper, matched.at)
@@ -361,24 +418,23 @@ class Offers:
                 )
 
 
-def _reason(
-    rule: _Rule, event: Entered | Dwelled, circumstances: Circumstances, spent: _Spent | None, zone: Zone
-) -> WithheldReason | None:
-    """Why the rule does not apply, leaving pushes aside; ``spent`` is ``None`` for test shoppers, who have no caps."""
-    promotion = rule.promotion
-    if circumstances.quality is not ClockQuality.SYNCHRONISED and promotion.is_time_limited:
+def _doubt(promotion: Promotion, circumstances: Circumstances, zone: Zone) -> WithheldReason | None:
+    """Why the promotion is not offered on such evidence."""
+    if circumstances.quality is not _SYNCHRONISED and promotion.is_time_limited:
         return WithheldReason.CLOCK_HOLDOVER
     if circumstances.conflict:
         return WithheldReason.CONFLICT
     if not circumstances.by_receiver and (zone.sensitive or promotion.sensitive):
         return WithheldReason.HINT_ONLY
-    if spent is not None:
-        if spent.offers.get(promotion.promotion_id, 0) >= promotion.daily_cap:
-            return WithheldReason.CAP_DAY
-        cooling = spent.cooling.get(rule.group)
-        if cooling is not None and event.at.mono_ms < cooling[0]:
-            return WithheldReason.COOL_DOWN
     return None
+
+
+def _cap(rule: _Rule, spent: _Spent, mono_ms: int) -> WithheldReason | None:
+    """Why the shopper has had enough of the promotion, leaving pushes aside."""
+    if spent.offers.get(rule.promotion_id, 0) >= rule.daily_cap:
+        return _CAP_DAY
+    cooling = spent.cooling.get(rule.group)
+    return _COOL_DOWN if cooling is not None and mono_ms < cooling[0] else None
 
 
 def _matched(offer: str, rule: _Rule, event: Entered | Dwelled, version: int) -> OfferMatched:

@@ -8,18 +8,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from gateway.core.frames import Decoder
-from gateway.core.identity import DayRoster, Identity
+from gateway.core import battery_fields
+from gateway.core.canaries import Canaries
+from gateway.core.frames import LARGEST_REMEMBERED, Decoder
+from gateway.core.health_news import HealthNews
+from gateway.core.identity import DayRoster, Identity, Opened
 from gateway.core.model import (
     Anchor,
+    BeaconChange,
     Belief,
     Circumstances,
     ClockQuality,
     Consent,
     Counters,
     Dwelled,
+    EddystoneTlm,
     Entered,
     Evidence,
+    Frame,
+    HealthChange,
+    HealthTold,
     IBeacon,
     Instant,
     Memory,
@@ -27,6 +35,8 @@ from gateway.core.model import (
     PresenceEvent,
     Promotion,
     QuietHours,
+    ReceiverChange,
+    ReceiverSigns,
     Recognised,
     Reject,
     RosterEntry,
@@ -39,6 +49,7 @@ from gateway.core.model import (
 from gateway.core.offers import Catalogue, Offers
 from gateway.core.positioning import Positioning
 from gateway.core.presence import Presence
+from gateway.core.relay import Relay
 
 TICK_MS = 200
 """Positioning runs this often while there is anything to locate."""
@@ -50,6 +61,7 @@ _CONFLICT_WITHIN_MS = 10_000
 _CONFLICT_PAUSE_MS = 60_000
 _STRONG_FORGET_MS = 180_000
 _HOUSEKEEPING_MS = 60_000
+_NO_SIGNS = ReceiverSigns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,10 @@ class Pipeline:
             shop, margin=tuning.margin, hold_ms=tuning.hold_ms, visit_gap_ms=tuning.visit_gap_ms, new_id=new_id
         )
         self._offers = Offers(new_id)
+        self._familiar = self.identity.familiar
         self._quality = ClockQuality.UNSYNCHRONISED
+        self._resolves = False
+        """Whether shopper tokens are looked at: the privacy settings are complete, and the clock is good enough."""
         self._consents: dict[str, Consent] = {}
         self._hints: dict[tuple[str, int, int], _Told] = {}
         """By shopper, short id and minute."""
@@ -108,8 +123,12 @@ class Pipeline:
         self._housekept_ms = now.mono_ms
         self.test_beliefs: dict[str, Belief] = {}
         """The newest belief about each test shopper."""
-        self.beacon_heard_ms: dict[str, int] = {}
-        """Monotonic milliseconds at which each registered fixed beacon was last heard."""
+        self.canaries = Canaries(shop, now.mono_ms)
+        self._beacon_addresses = self.canaries.addresses
+        self._news = HealthNews()
+        self._relearnt: list[HealthChange] = []
+        self._relay: Relay | None = None
+        """Where what is recognised goes while another gateway decides."""
         self._index_beacons()
 
     # ---- what comes down ------------------------------------------------------------------------------------------------------
@@ -121,8 +140,11 @@ class Pipeline:
 
     def use_shop(self, shop: Shop, wall_ms: int) -> None:
         """Swap zones and anchors; who is in a zone that is gone leaves it with the next tick."""
+        gone = self._shop.anchors.keys() - shop.anchors.keys()
         self._shop = shop
         self._positioning.use(shop)
+        self.canaries.use(shop)
+        self._news.forget(gone)
         self._index_beacons()
         old = self.catalogue
         self.use_catalogue(None if old is None else self.compile_catalogue(old.version, old.promotions, old.quiet_hours, wall_ms))
@@ -170,12 +192,49 @@ class Pipeline:
         self._remembered += self._presence.remember(visits, memory.alive_wall_ms, now)
         self._follow_roster(())
 
+    def receive_for_another(self, relay: Relay) -> None:
+        """Another gateway decides from now on: shoppers and beacons are told to ``relay``, and who is here goes on over there."""
+        self._relay = relay
+        for shopper in {*self._consents, *self._presence.shoppers}:
+            self._positioning.forget(shopper)
+            self._presence.forget(shopper)
+        self._consents.clear()
+        self._remembered.clear()
+        self._hints.clear()
+        self._loud.clear()
+        self._conflict_until_ms.clear()
+        self.test_beliefs.clear()
+
+    def decide_here(self) -> None:
+        """This gateway decides from now on; it knows nobody yet, and central knows what was granted before."""
+        self._relay = None
+
+    def remember_told(self, told: Iterable[HealthTold]) -> None:
+        """Take back what was told of beacons and receivers before a restart."""
+        self._news.remember(one for one in told if one.subject == "receiver" or one.name in self._shop.anchors)
+
+    def relearn(self, beacon: str, now: Instant) -> None:
+        """The technician says that a beacon is right as it is now; ``KeyError`` for one that is not registered."""
+        before = self.canaries.health_of(beacon).state
+        self.canaries.relearn(beacon)
+        self._relearnt.append(HealthChange("beacon", beacon, "learning", before, now, now.mono_ms))
+
     # ---- what comes in --------------------------------------------------------------------------------------------------------
 
-    def receive(self, receiver: str, _address: str, rssi_dbm: int, data: bytes, at: Instant) -> None:
+    def receiver_changed(self, change: ReceiverChange) -> None:
+        """What a receiver's supervision saw or did; comes out of the next tick."""
+        if not self._news.receiver_changed(change):
+            _count(self.counters.rejects, "receiver-health.overflow")
+
+    def receive(self, receiver: str, address: str, rssi_dbm: int, data: bytes, at: Instant) -> None:
         """One advertisement: ``data`` are its AD structures as they were on the air; the address is never an identity."""
         counters = self.counters
         counters.advertisements += 1
+        opened = self._familiar.get(data)
+        if opened is not None and opened.from_ms <= at.wall_ms < opened.until_ms:
+            # What decoding and opening would give again, for a look-up.
+            self._receive_opened(receiver, rssi_dbm, opened, at)
+            return
         frame = self._decode(data)
         if type(frame) is IBeacon:
             beacon = self._beacons_by_key.get((frame.uuid, frame.major, frame.minor))
@@ -183,24 +242,89 @@ class Pipeline:
                 counters.strangers += 1
             else:
                 counters.beacons += 1
-                self.beacon_heard_ms[beacon.name] = at.mono_ms
+                self.canaries.heard(beacon.name, receiver, rssi_dbm, at.mono_ms, address or None)
+                if self._relay is not None:
+                    self._relay.beacon(beacon.name, receiver, rssi_dbm, at.mono_ms)
         elif frame is None:
-            counters.strangers += 1
+            if address in self._beacon_addresses:
+                self._receive_battery(address, data, at)
+            else:
+                counters.strangers += 1
         elif type(frame) is ShopperToken:
-            self._receive_token(receiver, rssi_dbm, frame, at)
+            self._receive_token(receiver, rssi_dbm, frame, data, at)
         elif type(frame) is Reject:
             _count(counters.rejects, f"{frame.format}.{frame.kind}")
         else:
-            # A beacon of a format that the register does not hold.
-            counters.strangers += 1
+            self._receive_beside(receiver, address, frame, at)
 
-    def _receive_token(self, receiver: str, rssi_dbm: int, frame: ShopperToken, at: Instant) -> None:
-        if not self._tuning.keeps_phones or self._quality is ClockQuality.UNSYNCHRONISED:
+    def _receive_battery(self, address: str, data: bytes, at: Instant) -> None:
+        """What no format claims, from the address of a registered beacon."""
+        reading = battery_fields.read(data)
+        if reading is None:
+            self.counters.strangers += 1
+            return
+        self.counters.beacons += 1
+        millivolts, percent, temperature_c = reading
+        name = self._beacon_addresses[address]
+        self.canaries.battery(name, at.mono_ms, millivolts=millivolts, percent=percent, temperature_c=temperature_c)
+
+    def _receive_beside(self, receiver: str, address: str, frame: Frame | Reject, at: Instant) -> None:
+        """A frame that names no registered beacon; its address may: beacons send their telemetry between other frames."""
+        name = self.canaries.name_at(address)
+        if name is None:
+            self.counters.strangers += 1
+            return
+        self.counters.beacons += 1
+        if type(frame) is EddystoneTlm:
+            self.canaries.telemetry(name, frame, receiver, at.mono_ms)
+            if self._relay is not None:
+                self._relay.telemetry(name, receiver, frame, at.mono_ms)
+        else:
+            self.canaries.also_heard(name, receiver, at.mono_ms)
+
+    def _receive_token(self, receiver: str, rssi_dbm: int, frame: ShopperToken, data: bytes, at: Instant) -> None:
+        if not self._resolves:
             self.counters.not_resolved += 1
             return
-        recognised = self.identity.resolve(frame.token, at)
+        opened = self.identity.open(frame.token, at, data if len(data) <= LARGEST_REMEMBERED else None)
+        if opened is not None:
+            self._receive_opened(receiver, rssi_dbm, opened, at)
+
+    def _receive_opened(self, receiver: str, rssi_dbm: int, opened: Opened, at: Instant) -> None:
+        if not self._resolves:
+            self.counters.not_resolved += 1
+            return
+        recognised = self.identity.recognise(opened, at)
         if recognised is None:
             return
+        if self._relay is not None:
+            self.counters.sightings += 1
+            self._relay.sighted(recognised, receiver, rssi_dbm, at.mono_ms)
+        else:
+            self._take_recognised(recognised, receiver, rssi_dbm, at)
+
+    def hear_from_another(self, told: Recognised, receiver: str, rssi_dbm: int, at: Instant) -> bool:
+        """A shopper whom a receiving gateway recognised; False: in no roster in force here, so nobody.
+
+        The roster's consent counts beside the one that was told, and a hint is looked at by this gateway's own clock.
+        """
+        allowed = self.identity.consent_of(told.shopper)
+        if allowed is None:
+            return False
+        if not self._resolves:
+            self.counters.not_resolved += 1
+            return True
+        hint = None if told.hint is None else self.identity.fresh(told.hint, at.wall_ms // 1000)
+        self._take_recognised(Recognised(told.shopper, told.consent & allowed, hint), receiver, rssi_dbm, at)
+        return True
+
+    def hear_beacon_from_another(self, beacon: str, receiver: str, rssi_dbm: int, count: int, at: Instant) -> None:
+        """A registered beacon that a receiving gateway heard ``count`` times."""
+        self.counters.beacons += count
+        for _ in range(count):
+            self.canaries.heard(beacon, receiver, rssi_dbm, at.mono_ms)
+
+    def _take_recognised(self, recognised: Recognised, receiver: str, rssi_dbm: int, at: Instant) -> None:
         shopper = recognised.shopper
         if not recognised.consent:
             self.counters.no_consent += 1
@@ -244,11 +368,13 @@ class Pipeline:
         if loud is None:
             loud = self._loud[shopper] = {}
         loud[zone] = at.mono_ms
-        # Most have been loud in one zone only, and this is asked for every loud token.
+        # Most are loud in one zone only, and this is asked for every loud token.
         if len(loud) == 1:
             return
-        recent = [other for other, heard_ms in loud.items() if at.mono_ms - heard_ms <= _CONFLICT_WITHIN_MS and other != zone]
-        if not any(self._are_apart(zone, other) for other in recent):
+        oldest_ms = at.mono_ms - _CONFLICT_WITHIN_MS
+        for other in [other for other, heard_ms in loud.items() if heard_ms < oldest_ms]:
+            del loud[other]
+        if not any(other != zone and self._are_apart(zone, other) for other in loud):
             return
         if self._conflict_until_ms.get(shopper, 0) <= at.mono_ms:
             self.counters.conflicts += 1
@@ -263,7 +389,7 @@ class Pipeline:
 
     def report(self, sighting: Sighting, consent: Consent) -> None:
         """A sighting that the app reported over the Internet and central checked; the shopper must be in a roster in force."""
-        if not self._tuning.keeps_phones or self._quality is ClockQuality.UNSYNCHRONISED:
+        if not self._resolves:
             return
         effective = consent & (self.identity.consent_of(sighting.shopper) or Consent.NONE)
         if effective and sighting.anchor in self._shop.anchors:
@@ -272,10 +398,12 @@ class Pipeline:
 
     # ---- what time makes of it ------------------------------------------------------------------------------------------------
 
-    def tick(self, now: Instant, quality: ClockQuality) -> Step:
+    def tick(self, now: Instant, quality: ClockQuality, signs: ReceiverSigns | None = None) -> Step:
         """Locate, decide and match everything up to ``now``."""
         self._quality = quality
+        self._resolves = self._tuning.keeps_phones and quality is not ClockQuality.UNSYNCHRONISED
         self._ticked_ms = now.mono_ms
+        beacons, receivers = self._follow_health(now, signs or _NO_SIGNS)
         events, self._remembered = self._remembered, []
         if self.catalogue is not None:
             self.catalogue.advance(now.wall_ms)
@@ -293,12 +421,23 @@ class Pipeline:
         if now.mono_ms - self._housekept_ms >= _HOUSEKEEPING_MS:
             self._housekeep(now)
         forgotten, self._forgotten = tuple(self._forgotten), []
-        return Step(outcomes, late, forgotten)
+        return Step(outcomes, late, forgotten, beacons, receivers)
+
+    def _follow_health(self, now: Instant, signs: ReceiverSigns) -> tuple[tuple[BeaconChange, ...], tuple[ReceiverChange, ...]]:
+        if now.mono_ms < self.canaries.next_deadline_ms() and not self._news.is_waiting and not self._relearnt:
+            return (), ()
+        changes = [*self._relearnt, *self.canaries.tick(now, signs.anything_ms, signs.down)]
+        self._relearnt = []
+        beacons, receivers = self._news.judged(changes, self.canaries, now, signs)
+        # Of beacons tells who decides, because that one hears them through every receiver.
+        return (beacons if self._relay is None else ()), receivers
 
     def next_deadline_ms(self) -> int | None:
         """The monotonic moment at which ``tick`` is wanted next, if nothing is received until then."""
         deadlines = [self._presence.next_deadline_ms(), self._offers.next_deadline_ms()]
-        if self._positioning.has_pending or self._forgotten or self._remembered:
+        if self.canaries.are_awaited:
+            deadlines.append(self.canaries.next_deadline_ms())
+        if self._positioning.has_pending or self._forgotten or self._remembered or self._news.is_waiting or self._relearnt:
             deadlines.append(self._ticked_ms + TICK_MS)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -315,12 +454,15 @@ class Pipeline:
         if not isinstance(event, Entered | Dwelled) or self.catalogue is None or event.zone not in self._shop.zones:
             return Outcome(event)
         is_test = self.identity.is_own(event.shopper)
+        by_receiver = event.evidence is not None and self._is_heard_in(event.zone, event.evidence)
         circumstances = Circumstances(
             self._quality,
             conflict=event.at.mono_ms < self._conflict_until_ms.get(event.shopper, event.at.mono_ms),
-            by_receiver=event.evidence is not None and self._is_heard_in(event.zone, event.evidence),
+            by_receiver=by_receiver,
             listen_only=self._tuning.listen_only,
             is_test=is_test,
+            # Whoever comes in as the zone's receiver hears again is heard before the canaries are asked.
+            zone_is_blind=event.zone in self.canaries.blind_zones and not (by_receiver and type(event) is Entered),
         )
         outcome = self._offers.match(event, self._shop.zones[event.zone], self.catalogue, circumstances)
         if not is_test:

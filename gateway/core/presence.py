@@ -112,6 +112,11 @@ class Presence:
         """Shoppers in some zone now."""
         return sum(visit.zone is not None for visit in self._visits.values())
 
+    @property
+    def shoppers(self) -> tuple[str, ...]:
+        """Whose visits are open."""
+        return tuple(self._visits)
+
     def is_present(self, shopper: str) -> bool:
         """Whether a visit of this shopper is open."""
         return shopper in self._visits

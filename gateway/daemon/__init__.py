@@ -1,19 +1,20 @@
 """The gateway's wiring: ears → pipeline → database → broker, a few tasks in one TaskGroup."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from gateway import __version__
-from gateway.contract.control import BrokerStatus, CatalogueStatus, OutboxStatus, ReceiverState, ReceiverStatus, Status
+from gateway.contract.control import BrokerStatus, CatalogueStatus, Decides, OutboxStatus, ReceiverStatus, Status
 from gateway.contract.messages import (
     Ack,
+    AckData,
     CentralState,
     Decision,
     GatewayStatus,
@@ -22,16 +23,25 @@ from gateway.contract.messages import (
     TelemetryData,
     read,
 )
+from gateway.contract.relayed import MOST_RECEIVERS, GatewaySighting
 from gateway.contract.settings import Settings
-from gateway.contract.topics import CENTRAL_STATE, StoreTopics
-from gateway.core.model import ClockQuality, Instant, Shop, Step, Verdict
+from gateway.contract.topics import CENTRAL_STATE, StoreTopics, gateway_of
+from gateway.core.model import CanaryMemory, ClockQuality, Instant, ReceiverChange, ReceiverSigns, Shop, Step, Verdict
 from gateway.core.pipeline import TICK_MS, Pipeline, Tuning
+from gateway.daemon.beacons import beacon_faults
 from gateway.daemon.control import Control
 from gateway.daemon.delivery import Delivery
 from gateway.daemon.downlink import Downlinks
+from gateway.daemon.ears import Ear as Ear
+from gateway.daemon.ears import EarCondition as EarCondition
+from gateway.daemon.ears import Heard as Heard
+from gateway.daemon.other_gateways import OtherGateways
+from gateway.daemon.receiver_trial import Trials
+from gateway.daemon.relaying import PERIOD_MS, Relaying
+from gateway.daemon.role import Role
 from gateway.daemon.status import HeardRates, disk_status, next_step
 from gateway.daemon.technicians import TestShoppers
-from gateway.errors import Untrusted
+from gateway.errors import TryAgain, Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock, boot_id
 from gateway.io.control import ControlServer
@@ -44,32 +54,13 @@ log = logging.getLogger(__name__)
 
 _SECOND_MS = 1_000
 _MINUTE_MS = 60_000
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 _WATCHDOG_MS = 10_000
 _MAX_LAG_MS = 5_000
-
-Heard = Callable[[str, str, int, bytes], None]
-"""(receiver, address, RSSI in dBm, AD structures): called once per advertisement."""
-
-
-@dataclass(frozen=True, slots=True)
-class EarCondition:
-    """How one receiver is doing."""
-
-    receiver: str
-    adapter: str | None
-    state: ReceiverState
-    scanning: Literal["active", "passive"] | None = None
-    trouble: str | None = None
-
-
-class Ear(Protocol):
-    """Something that hears advertisements until it is cancelled."""
-
-    async def run(self) -> None:
-        """Listen for ever."""
-
-    def conditions(self) -> list[EarCondition]:
-        """How its receivers are doing."""
+_LOOK_S = 5.0
+"""For so long nothing is decided after the start, while a broker that may know who decides does not answer."""
+_TOLD_S = 10.0
 
 
 class Daemon:
@@ -102,7 +93,7 @@ class Daemon:
         self._session = Session(
             settings.broker,
             f"gw-{settings.store}-{settings.gateway}",
-            will=lambda: self._status("offline", None),
+            will=lambda: self._published(self._status("offline", None)),
             birth=self._connected,
             subscriptions=[
                 CENTRAL_STATE,
@@ -111,6 +102,8 @@ class Daemon:
                 self._topics.catalogue,
                 # A roster is about phones: without the privacy settings it does not even come here.
                 *([self._topics.any_roster, self._topics.roster_delta] if settings.privacy.is_complete else []),
+                *([self._topics.every_sighting] if settings.privacy.is_complete else []),
+                self._topics.every_status,
             ],
             handle=self._take,
             clock=clock,
@@ -123,10 +116,28 @@ class Daemon:
         )
         self._heard = HeardRates()
         self._ears: Sequence[Ear] = ()
+        self._decides = True
+        """As the pipeline was told."""
+        self._signs = ReceiverSigns()
+        self._past_batteries: CanaryMemory | None = None
+        """What is to be taken back as soon as the clock is right."""
+        self._canaries_kept_ms = self._started.mono_ms
         self._test_shoppers = TestShoppers(settings.state_dir / "test-shoppers.json", self.pipeline, settings.store_number)
         self._config = config
-        control = Control(settings, self.pipeline, self._downlinks, self._test_shoppers, clock, self.status)
+        self._role = Role(settings)
+        self._relaying = Relaying(self._session, self._topics, clock, conditions=self._own_conditions, heard=self._heard.counts)
+        self._trials = Trials(self.pipeline, self._heard.counts, clock)
+        self.others = OtherGateways(settings, self.pipeline, self._heard, clock, self._trials.beacon)
+        """The other gateways of the store."""
+        control = Control(
+            settings, self.pipeline, self._downlinks, self._test_shoppers, clock, self.status, self._trials, self._take_over
+        )
         self._control = ControlServer(settings.control_path, control.answer)
+        self._verdicts: list[tuple[Verdict, int]] = []
+        """Central's decisions that are not on disk yet, and when they came (wall milliseconds)."""
+        self._ack: AckData | None = None
+        """Central's newest acknowledgement, unless it is on disk already."""
+        self._answered = asyncio.Event()
         self.at_rest = asyncio.Event()
         """Set between two ticks: everything up to now is decided and on disk."""
 
@@ -136,8 +147,14 @@ class Daemon:
         counts = self._heard.counts
         counts[receiver] = counts.get(receiver, 0) + 1
         self.pipeline.receive(receiver, address, rssi_dbm, data, now)
+        if receiver in self._trials.levels:
+            self._trials.heard(receiver, rssi_dbm, data)
         if self._recorder is not None:
             self._recorder.heard(receiver, rssi_dbm, data, now, self.pipeline.counters)
+
+    def receiver_changed(self, change: ReceiverChange) -> None:
+        """A receiver ceased to hear, hears again, or something was tried to make it: an event, with the next tick."""
+        self.pipeline.receiver_changed(change)
 
     async def run(self, ears: Sequence[Ear], stop: asyncio.Event) -> None:
         """Serve until ``stop``; ``GatewayError`` (perhaps in an ``ExceptionGroup``) when that is impossible."""
@@ -145,39 +162,46 @@ class Daemon:
         self._ears = ears
         await self._store.start()
         try:
+            self._role.restore()
             await self._downlinks.restore()
             now = self._clock.now()
             if self._settings.privacy.is_complete:
                 self._test_shoppers.restore()
                 self._test_shoppers.put_in_force(now)
-            if self._settings.privacy.is_complete:
-                self.pipeline.remember(await self._store.recall(now.wall_ms), now)
+            await self._recall_health(now)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._session.run(), name="broker"),
                     group.create_task(self._delivery.run(), name="delivery"),
                     group.create_task(self._tick_forever(), name="tick"),
+                    group.create_task(self._keep_answers(), name="answers"),
                     group.create_task(self._every(_MINUTE_MS, self._each_minute), name="minute"),
                     group.create_task(self._every(_WATCHDOG_MS, self._watch), name="watchdog"),
                     group.create_task(self._every(_SECOND_MS, self._each_second), name="second"),
+                    group.create_task(self._every(PERIOD_MS, self._relay), name="relay"),
+                    group.create_task(self.others.run(), name="other gateways"),
                     group.create_task(self._control.run(), name="control"),
                     *(group.create_task(ear.run(), name="ear") for ear in ears),
                 ]
                 self._notifier.send("READY=1", "STATUS=listening")
                 await stop.wait()
                 self._notifier.send("STOPPING=1")
+                await self._keep_canaries()
                 for task in tasks:
                     task.cancel()
+            await self._keep_what_was_answered()
         finally:
             await self._store.close()
 
     # ---- tasks ----------------------------------------------------------------------------------------------------------------
 
     async def _tick_forever(self) -> None:
+        await self._look_before()
+        await self._recall()
         while True:
             self.at_rest.clear()
             now = self._clock.now()
-            step = self.pipeline.tick(now, self._clock.quality())
+            step = self.pipeline.tick(now, self._clock.quality(), self._signs)
             if self._recorder is not None:
                 self._recorder.ticked(now)
             if step != Step():
@@ -198,8 +222,35 @@ class Daemon:
             await work()
             await self._clock.sleep_ms(period_ms)
 
+    async def _look_before(self) -> None:
+        """Who decides is looked up before anything is decided; without a broker it is as it was when the last process ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await self._session.tried.wait()
+                if self._session.online.is_set():
+                    await self._role.looked.wait()
+        self._follow_role()
+
+    async def _recall(self) -> None:
+        if not self._settings.privacy.is_complete:
+            return
+        now = self._clock.now()
+        memory = await self._store.recall(now.wall_ms)
+        # Visits go on at whoever decides.
+        self.pipeline.remember(memory if self._role.decides else replace(memory, visits=()), now)
+
+    async def _relay(self) -> None:
+        if not self._role.decides:
+            await self._relaying.send()
+
     async def _each_second(self) -> None:
-        self._heard.sample(self._clock.now())
+        now = self._clock.now()
+        self._heard.sample(now)
+        if await self._role.watch(now.mono_ms, is_online=self._session.online.is_set()):
+            await self._announce()
+        conditions = self._conditions()
+        down = {c.receiver: c.trouble or "it hears nothing." for c in conditions if c.state == "deaf"}
+        self._signs = ReceiverSigns(self._heard.heard_ms, down)
 
     async def _each_minute(self) -> None:
         now = self._clock.now()
@@ -209,12 +260,36 @@ class Daemon:
                 self._test_shoppers.put_in_force(now)
             await self._store.note_alive(now.wall_ms, self._settings.storage.keep_ledger_days)
             await self._downlinks.drop_past()
+        if self._clock.quality() is ClockQuality.SYNCHRONISED:
+            self._recall_batteries(now)
+        if now.mono_ms - self._canaries_kept_ms >= _HOUR_MS:
+            await self._keep_canaries()
         if self._session.online.is_set():
             publication = Publication.of(self._topics.telemetry, await self._telemetry(), now_ms=now.wall_ms, qos=0)
             try:
                 await self._session.publish(publication)
             except BrokerLost:
                 return
+
+    async def _recall_health(self, now: Instant) -> None:
+        """Baselines are good whatever the clock says, so that a beacon that has moved meanwhile is found; batteries are not."""
+        usual, told = await self._store.recall_health()
+        self.pipeline.remember_told(told)
+        self.pipeline.canaries.remember(CanaryMemory(usual.baselines), now)
+        self._past_batteries = CanaryMemory((), usual.batteries)
+
+    async def _keep_canaries(self) -> None:
+        now, is_right = self._clock.now(), self._clock.quality() is ClockQuality.SYNCHRONISED
+        if is_right:
+            self._recall_batteries(now)
+        self._canaries_kept_ms = now.mono_ms
+        await self._store.keep_canaries(self.pipeline.canaries.memory(now), batteries=is_right)
+
+    def _recall_batteries(self, now: Instant) -> None:
+        past, self._past_batteries = self._past_batteries, None
+        # Later they would stand behind a day of this process.
+        if past is not None and now.mono_ms - self._started.mono_ms < _DAY_MS:
+            self.pipeline.canaries.remember(past, now)
 
     async def _watch(self) -> None:
         """The watchdog is fed only while the loop keeps up and the database answers; network and radio are not its business."""
@@ -230,13 +305,17 @@ class Daemon:
 
     async def _take(self, topic: str, payload: bytes, _retained: bool) -> None:
         try:
-            if topic == CENTRAL_STATE:
+            if (origin := gateway_of(topic)) is not None:
+                await self._take_from_gateway(origin[1], topic, payload)
+            elif topic == CENTRAL_STATE:
                 await self._take_central_state(payload)
             elif topic == self._topics.ack:
                 ack = read(Ack, payload, "ack").data
-                await self._delivery.acknowledged(ack.epoch, ack.seq)
+                if ack.epoch == self._store.epoch and (self._ack is None or ack.seq > self._ack.seq):
+                    self._ack = ack
+                    self._answered.set()
             elif topic == self._topics.decision:
-                await self._take_decision(read(Decision, payload, "decision"))
+                self._take_decision(read(Decision, payload, "decision"))
             else:
                 await self._downlinks.take(topic, payload)
         except Untrusted as error:
@@ -248,37 +327,129 @@ class Daemon:
         central = read(CentralState, payload, CENTRAL_STATE).data
         if self._delivery.central_is(central.state, central.instance) and self._session.online.is_set():
             # A new central may have lost its counters: tell it where our numbers begin.
-            try:
-                for publication in await self._birth():
-                    await self._session.publish(publication)
-            except BrokerLost:
-                return
+            await self._announce()
 
-    async def _take_decision(self, decision: Decision) -> None:
+    def _take_decision(self, decision: Decision) -> None:
         verdict = Verdict(decision.data.offer, "granted" if decision.data.granted else "refused", decision.data.reason or "")
         if self.pipeline.decide(verdict) and self._observe is not None:
             self._observe(Step((), (verdict,)))
-        await self._store.decide(verdict, self._clock.now().wall_ms)
+        self._verdicts.append((verdict, self._clock.now().wall_ms))
+        self._answered.set()
+
+    async def _keep_answers(self) -> None:
+        """What central has answered, onto the disk.
+
+        Not while the session waits: each of a burst would wait for a flush of its own, and meanwhile the rest of it takes memory.
+        """
+        while True:
+            await self._answered.wait()
+            self._answered.clear()
+            await self._keep_what_was_answered()
+
+    async def _keep_what_was_answered(self) -> None:
+        verdicts, self._verdicts = self._verdicts, []
+        ack, self._ack = self._ack, None
+        calls = [self._store.decide(verdict, wall_ms) for verdict, wall_ms in verdicts]
+        if ack is not None:
+            calls.append(self._delivery.acknowledged(ack.epoch, ack.seq))
+        await asyncio.gather(*calls)
 
     async def _connected(self) -> list[Publication]:
         self._delivery.connected()
-        return await self._birth()
+        birth = await self._birth()
+        self._role.connected(birth, self._clock.now().mono_ms)
+        return [self._published(birth)]
 
-    async def _birth(self) -> list[Publication]:
+    async def _birth(self) -> GatewayStatus:
         oldest, _ = await self._store.outbox_bounds()
-        return [self._status("online", oldest)]
+        return self._status("online", oldest)
 
-    def _status(self, state: str, oldest_seq: int | None) -> Publication:
-        now_ms = self._clock.now().wall_ms
-        status = GatewayStatus(
+    async def _announce(self) -> None:
+        """The birth once more, because something in it is new."""
+        with contextlib.suppress(BrokerLost):
+            await self._session.publish(self._published(await self._birth()))
+
+    def _published(self, status: GatewayStatus) -> Publication:
+        return Publication.of(self._topics.status, status, now_ms=status.time, retain=True)
+
+    def _status(self, state: str, oldest_seq: int | None) -> GatewayStatus:
+        now_ms, claim = self._clock.now().wall_ms, self._role.claim
+        receivers = tuple(condition.receiver for condition in self._own_conditions()[:MOST_RECEIVERS])
+        return GatewayStatus(
             id=secrets.token_hex(8),
             source=self._topics.source,
             time=now_ms,
             data=GatewayStatusData.model_validate(
-                {"state": state, "version": __version__, "epoch": self._store.epoch or None, "oldest_seq": oldest_seq}
+                {
+                    "state": state,
+                    "version": __version__,
+                    "epoch": self._store.epoch or None,
+                    "oldest_seq": oldest_seq,
+                    "decider": None if claim is None else claim.gateway,
+                    "term": None if claim is None else claim.term,
+                    "receivers": receivers or None,
+                }
             ),
         )
-        return Publication.of(self._topics.status, status, now_ms=now_ms, retain=True)
+
+    # ---- several gateways -----------------------------------------------------------------------------------------------------
+
+    async def _take_from_gateway(self, gateway: str, topic: str, payload: bytes) -> None:
+        is_own = gateway == self._settings.gateway
+        if topic == self._topics.status or (not is_own and topic.endswith("/status")):
+            if not payload:
+                return
+            status = read(GatewayStatus, payload, "status")
+            if not is_own:
+                self.others.take_status(gateway, status.data)
+            if await self._role.hear(gateway, status):
+                await self._announce()
+            self._follow_role()
+        elif not is_own and self._role.decides:
+            self.others.take_sighting(gateway, read(GatewaySighting, payload, "sighting"))
+
+    def _follow_role(self) -> None:
+        """Decide or receive, whichever it is by now."""
+        claim = self._role.claim
+        self.others.listen(self._role.decides)
+        if self._role.decides == self._decides:
+            return
+        self._decides = self._role.decides
+        if self._decides:
+            log.info("this gateway decides in the store")
+            self.pipeline.decide_here()
+        else:
+            log.info("this gateway receives: %s decides", "nobody" if claim is None else claim.gateway)
+            self.pipeline.receive_for_another(self._relaying.relay)
+
+    async def _take_over(self) -> Decides:
+        """Decide from now on; ``TryAgain`` while nobody would hear of it."""
+        is_known = self._session.online.is_set() and self._role.looked.is_set()
+        if not self._role.decides and not is_known:
+            broker = self._settings.broker
+            raise TryAgain(
+                "the broker is not reached, so no other gateway would hear of the takeover.",
+                where=f"{broker.host}:{broker.port}",
+                do="See gateway doctor, then try again.",
+            )
+        before, connections, told = self._role.claim, self._session.connections, is_known
+        if not self._role.decides:
+            await self._role.take_over()
+            # The will, too, has to tell of it: it is what is left when this gateway dies.
+            self._session.renew()
+            self._follow_role()
+            told = await self._is_told(connections)
+        claim = self._role.claim
+        assert claim is not None
+        return Decides(decider=claim.gateway, term=claim.term, before=None if before is None else before.gateway, told=told)
+
+    async def _is_told(self, connections: int) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_S):
+                while self._session.connections == connections or not self._role.looked.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                return True
+        return False
 
     async def _telemetry(self) -> Telemetry:
         counters, catalogue, now = self.pipeline.counters, self.pipeline.catalogue, self._clock.now()
@@ -317,7 +488,10 @@ class Daemon:
             state="running",
             mode=settings.mode,
             uptime_s=(now.mono_ms - self._started.mono_ms) / 1000,
-            receivers=tuple(self._receiver(c, now) for ear in self._ears for c in ear.conditions()),
+            role="decide" if self._role.decides else "receive",
+            decider=None if self._role.claim is None else self._role.claim.gateway,
+            decider_online=None if self._role.claim is None else self.others.is_online(self._role.claim.gateway),
+            receivers=tuple(self._receiver(condition, now) for condition in self._conditions()),
             shoppers_present=pipeline.shoppers_present,
             roster_size=pipeline.identity.roster_size,
             test_shoppers=len(self._test_shoppers),
@@ -349,6 +523,8 @@ class Daemon:
             trusts_central=bool(settings.trust.public_keys),
             rejects=dict(pipeline.counters.rejects),
             offers=dict(pipeline.counters.offers),
+            beacon_faults=beacon_faults(pipeline),
+            blind_zones=tuple(sorted(pipeline.canaries.blind_zones)),
             next_step="",
         )
         return status.model_copy(update={"next_step": next_step(status, self._config)})
@@ -364,7 +540,16 @@ class Daemon:
             heard_s_ago=None if heard_ms is None else (now.mono_ms - heard_ms) / 1000,
             trouble=condition.trouble,
             in_shop=condition.receiver in self.pipeline.shop.anchors,
+            gateway=condition.gateway,
+            heard=self._heard.counts.get(condition.receiver, 0),
+            radio=condition.radio,
         )
+
+    def _own_conditions(self) -> list[EarCondition]:
+        return [condition for ear in self._ears for condition in ear.conditions()]
+
+    def _conditions(self) -> list[EarCondition]:
+        return self._own_conditions() + self.others.conditions()
 
     def _warn_of_what_is_missing(self) -> None:
         missing = self._settings.privacy.missing

@@ -8,17 +8,22 @@ from zoneinfo import ZoneInfo
 
 from gateway.contract.control import (
     AddTechnicianRequest,
+    BeaconHealthRequest,
     CatalogueInForce,
     CatalogueRequest,
+    Decides,
     ExplainRequest,
     PromotionInForce,
+    RelearnBeaconRequest,
     RemoveTechnicianRequest,
     Request,
     ShopInForce,
     ShopRequest,
     Status,
     StatusRequest,
+    TakeOverRequest,
     TechniciansRequest,
+    TestReceiverRequest,
     UseShopRequest,
     answer_of,
     digest_of,
@@ -29,8 +34,11 @@ from gateway.contract.fields import Strict
 from gateway.contract.settings import Settings
 from gateway.contract.shop import ShopFile
 from gateway.core.pipeline import Pipeline
+from gateway.core.spelling import no_such
+from gateway.daemon.beacons import beacons_health
 from gateway.daemon.downlink import Downlinks
 from gateway.daemon.explain import explain
+from gateway.daemon.receiver_trial import Trials
 from gateway.daemon.technicians import TestShoppers
 from gateway.errors import ConfigurationError, GatewayError, TryAgain
 from gateway.io.clock import Clock
@@ -63,7 +71,7 @@ class Shops:
 class Control:
     """One answer for each request."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- what there is to be asked about
         self,
         settings: Settings,
         pipeline: Pipeline,
@@ -71,6 +79,8 @@ class Control:
         test_shoppers: TestShoppers,
         clock: Clock,
         status: Callable[[], Awaitable[Status]],
+        trials: Trials,
+        take_over: Callable[[], Awaitable[Decides]],
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
@@ -78,6 +88,8 @@ class Control:
         self._test_shoppers = test_shoppers
         self._clock = clock
         self._status = status
+        self._trials = trials
+        self._take_over = take_over
         self._shops = Shops(settings.shop_path, pipeline, clock)
 
     async def answer(self, line: bytes) -> bytes:
@@ -88,6 +100,13 @@ class Control:
             return answer_of(error)
 
     async def _result(self, request: Request) -> Strict:
+        if isinstance(request, TestReceiverRequest):
+            return await self._trials.run(request, self._status)
+        if isinstance(request, TakeOverRequest):
+            return await self._take_over()
+        return await self._about(request)
+
+    async def _about(self, request: Request) -> Strict:
         match request:
             case StatusRequest():
                 return await self._status()
@@ -119,9 +138,22 @@ class Control:
                     time_zone=ZoneInfo(self._settings.time_zone),
                     now_ms=now_ms,
                 )
+            case BeaconHealthRequest():
+                return beacons_health(self._pipeline, self._clock.now())
+            case RelearnBeaconRequest():
+                return self._relearn(request.name)
             case RemoveTechnicianRequest():
                 self._test_shoppers.remove(request.name, self._clock.now())
         return self._test_shoppers.report(self._clock.now())
+
+    def _relearn(self, beacon: str) -> Strict:
+        shop, now = self._pipeline.shop, self._clock.now()
+        beacons = sorted(name for name, anchor in shop.anchors.items() if anchor.kind == "beacon")
+        if beacon not in beacons:
+            raise ConfigurationError(no_such("beacon", beacon, beacons))
+        self._pipeline.relearn(beacon, now)
+        log.info("what is usual of beacon %s is learnt anew", beacon)
+        return beacons_health(self._pipeline, now)
 
 
 def catalogue_in_force(document: CatalogueDocument | None, pipeline: Pipeline, wall_ms: int) -> CatalogueInForce:

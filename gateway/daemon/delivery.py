@@ -11,7 +11,7 @@ from gateway.contract.settings import Broker
 from gateway.contract.topics import StoreTopics
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock
-from gateway.io.store import OutboxRow, Store
+from gateway.io.store import OutboxRow, Store, event_id
 
 log = logging.getLogger(__name__)
 
@@ -138,22 +138,26 @@ class Delivery:
         return [row for row in rows if row.seq in wanted]
 
     async def _send(self, rows: list[OutboxRow]) -> None:
-        await asyncio.gather(*(self._send_one(row) for row in rows))
+        now_ms = self._clock.now().wall_ms
+        unconfirmed = {row.seq for row in rows}
 
-    async def _send_one(self, row: OutboxRow) -> None:
-        now = self._clock.now()
-        event = row.to_event(
-            epoch=self._store.epoch,
-            source=self._topics.source,
-            history=now.wall_ms - row.wall_ms > _HISTORY_MS,
-        )
+        def confirmed(index: int) -> None:
+            number = rows[index].seq
+            unconfirmed.remove(number)
+            self._confirmed_ms[number] = self._clock.now().mono_ms
+
         try:
-            await self._session.publish(Publication.of(self._topics.event, event, now_ms=now.wall_ms))
+            await self._session.publish_all([self._publication(row, now_ms) for row in rows], confirmed)
         except BrokerLost:
             # The next connection looks at every row that is still kept.
-            self._confirmed_ms.pop(row.seq, None)
-        else:
-            self._confirmed_ms[row.seq] = self._clock.now().mono_ms
+            for number in unconfirmed:
+                self._confirmed_ms.pop(number, None)
+
+    def _publication(self, row: OutboxRow, now_ms: int) -> Publication:
+        epoch = self._store.epoch
+        history = now_ms - row.wall_ms > _HISTORY_MS
+        payload = row.to_json(epoch=epoch, source=self._topics.source, history=history)
+        return Publication(self._topics.event, payload, correlation=event_id(epoch, row.seq))
 
     async def _pause(self) -> None:
         """Until something was committed or changed, or the oldest confirmed event is due again."""

@@ -25,6 +25,7 @@ from gateway.core.offers import Catalogue as CompiledCatalogue
 from gateway.core.pipeline import Pipeline
 from gateway.errors import Untrusted
 from gateway.io.clock import Clock
+from gateway.io.memory import give_back
 from gateway.io.signing import Verifier
 from gateway.io.store import Store
 
@@ -138,9 +139,9 @@ class Downlinks:
             return False
         compiled = await _aside(self._compile, document, self._clock.now().wall_ms)
         self._pipeline.use_catalogue(compiled)
-        _settle()
         self._catalogue_not_after_ms = document.not_after
         log.info("catalogue version %d in force: %d promotions", document.version, len(document.promotions))
+        await _settle()
         return True
 
     def _compile(self, document: Catalogue, wall_ms: int) -> CompiledCatalogue:
@@ -164,11 +165,11 @@ class Downlinks:
         before = identity.roster(manifest.day)
         roster = await _aside(DayRoster, manifest.day, manifest.version, entries, windows, before)
         self._pipeline.use_roster(roster)
-        _settle()
         self._whole[manifest.day] = manifest.version
         log.info("roster of day %d version %d in force: %d shoppers", manifest.day, manifest.version, len(entries))
         for day, previous in [key for key in self._deltas if key[0] == manifest.day and key[1] < manifest.version]:
             del self._deltas[day, previous]
+        await _settle()
         await self._store.drop_snapshots_up_to(_delta_name(manifest.day), manifest.version)
         # A roster that has shrunk leaves chunks behind, and with them shoppers who are no longer in it.
         beyond = {_chunk_name(manifest.day, index) for index in range(len(manifest.chunks), _MAX_CHUNKS)}
@@ -233,9 +234,10 @@ async def _aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         gc.enable()
 
 
-def _settle() -> None:
+async def _settle() -> None:
     """What has come to stay is not gone through again by the garbage collector; it goes when nothing refers to it any more."""
     gc.freeze()
+    await asyncio.to_thread(give_back)
 
 
 def _delta_name(day: int, version: int | None = None) -> str:

@@ -23,6 +23,7 @@ _DAY_MINUTES = 1440
 
 REFUSALS: Mapping[str, str] = {
     "late": "it came after its deadline",
+    "not_decider": "another gateway decides in the store by now",
     "already_granted": "the shopper has had this promotion as often as its daily_cap allows",
     "push_spent": "this visit has had its push",
     "unknown_shopper": "central knows nobody with this pseudonym (any more)",
@@ -77,6 +78,11 @@ class WithheldWords:
                 return "the shopper has not consented to offers"
             case WithheldReason.LISTEN_ONLY:
                 return 'the gateway only listened (mode = "listen-only")'
+            case WithheldReason.BEACON_UNHEALTHY:
+                return (
+                    f"nobody could be heard in {self._zone.name}: its receivers were deaf or its beacons silent "
+                    "(gateway beacon health)"
+                )
             case WithheldReason.CONFLICT:
                 return "the same token was loud in two zones that are far apart: somebody may be repeating it"
             case WithheldReason.HINT_ONLY:

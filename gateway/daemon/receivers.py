@@ -4,15 +4,15 @@
 
     starting ── report ──▶ hearing ── silence, will, or broker lost ──▶ deaf ── report ──▶ hearing
 
-A report counts as heard when it comes: other people's clocks are not trusted. What was retained, what waited for us at the broker
-while we were away, what is late and what comes twice is dropped and counted; so is what an unknown receiver says. The counts
-stand among the rejects, as ``kind.reason``, and name nobody.
+A report counts as heard when it comes: other people's clocks are not trusted. Nothing waits for us at the broker while we are
+away, because every connection is a new session. What was retained, what is late and what comes twice is dropped and counted; so
+is what an unknown receiver says. The counts stand among the rejects, as ``kind.reason``, and name nobody.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,16 +23,13 @@ from gateway.core.pipeline import Pipeline
 from gateway.core.receivers import FORMATS, MAX_PAYLOAD, levels_below
 from gateway.core.receivers.freshness import Freshness
 from gateway.core.receivers.reports import Life, Report
-from gateway.daemon import EarCondition, Heard
+from gateway.daemon.ears import EarCondition, Heard
 from gateway.errors import Untrusted
 from gateway.io.broker import Publication, Session
 from gateway.io.clock import Clock
 
 log = logging.getLogger(__name__)
 
-QUEUED_MS = 2_000
-"""What comes so soon after a connection may have waited at the broker, as long as the connection was broken. Every firmware
-publishes with QoS 0, which no broker keeps; a bridge may not."""
 _START_MS = 10_000
 """For so long a broker that is not reached yet is no trouble."""
 _LOOK_MS = 1_000
@@ -54,8 +51,18 @@ class ForeignEar:
     called once per report; ``pipeline`` knows the shop and counts what is dropped.
     """
 
-    def __init__(self, source: ForeignReceivers, settings: Settings, heard: Heard, pipeline: Pipeline, clock: Clock) -> None:
+    def __init__(
+        self,
+        source: ForeignReceivers,
+        settings: Settings,
+        heard: Heard,
+        pipeline: Pipeline,
+        clock: Clock,
+        elsewhere: Callable[[], Container[str]] = frozenset,
+    ) -> None:
+        """``elsewhere()``: receivers of other gateways."""
         self._source = source
+        self._elsewhere = elsewhere
         self._format = FORMATS[source.kind]
         self._prefix = source.prefix or self._format.prefix
         self._broker = source.broker or settings.broker
@@ -77,6 +84,8 @@ class ForeignEar:
             handle=self._take,
             clock=clock,
             jitter=random.random,
+            # What waited at the broker for as long as the link was broken would be too old.
+            lasting=False,
         )
 
     async def run(self) -> None:
@@ -114,8 +123,6 @@ class ForeignEar:
             self._live(life)
         elif retained:
             self._count("retained")
-        elif now_ms - self._connected_ms < QUEUED_MS:
-            self._count("queued")
         elif len(payload) > MAX_PAYLOAD:
             self._count("length")
         else:
@@ -168,7 +175,8 @@ class ForeignEar:
 
     def _is_free(self, name: str) -> bool:
         anchor = self._pipeline.shop.anchors.get(name)
-        return anchor is not None and anchor.kind == "receiver" and name not in self._claimed
+        is_receiver = anchor is not None and anchor.kind == "receiver"
+        return is_receiver and name not in self._claimed and name not in self._elsewhere()
 
     def _ear(self, anchor: str) -> _Ear:
         ear = self._ears.get(anchor)

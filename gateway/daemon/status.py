@@ -2,17 +2,29 @@
 
 import shutil
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.contract.control import BrokerStatus, DiskStatus, OutboxStatus, ReceiverStatus, Status
 from gateway.contract.settings import Settings
+from gateway.contract.shop import ShopFile
 from gateway.core.model import Instant
+from gateway.core.spelling import listed
 
 _RATE_OVER_MS = 10_000
 _MIB = 1024 * 1024
 _LITTLE_DISK_MIB = 200
 _DEAF_S = 120
 _LONG_UNACKNOWLEDGED_S = 60
+_TO_DO = {
+    "silent": "is not heard any more: see whether it is there, and change its battery.",
+    "cloned": "is heard twice: find the other one with its key, or give it another: gateway beacon add {name} --replace.",
+    "moved": "is not where it was: put it back, or if it is right there, gateway beacon relearn {name}.",
+    "covered": "is heard much more faintly by everyone: uncover it, or if it is right so, gateway beacon relearn {name}.",
+    "weak": "sends ever more faintly: change its battery.",
+    "low": "has a low battery: change it.",
+}
+_URGENT = tuple(_TO_DO)
 
 
 class HeardRates:
@@ -80,27 +92,51 @@ def next_step(status: Status, config: str) -> str:  # noqa: C901, PLR0911, PLR09
             return f"Receiver {receiver.name} hears nothing: {receiver.trouble or 'see gateway doctor'}"
         if receiver.heard_s_ago is not None and receiver.heard_s_ago > _DEAF_S:
             return f"Receiver {receiver.name} has heard nothing for {receiver.heard_s_ago:.0f} s: see gateway doctor."
+    if status.blind_zones:
+        zones = listed(status.blind_zones)
+        return f"Nobody can be heard in {zones}, and promotions there pause: see gateway beacon health."
     if status.broker.state == "offline":
         return f"The broker {status.broker.host}:{status.broker.port} is not reached: gateway doctor says at which step it fails."
     if status.central == "offline":
         return "Central is offline: events wait here until it is back; nobody gets an offer meanwhile."
     if status.central == "unknown":
         return "The broker has not heard of central yet: is gateway central running, and may it write central/state?"
+    if status.role == "receive" and status.decider is None:
+        return "No gateway of the store decides, as far as is known: start the one that does, or gateway takeover here."
+    if status.role == "receive" and not status.decider_online:
+        return f"Gateway {status.decider}, which decides, is offline: start it again, or if it is gone, gateway takeover here."
     if status.outbox.oldest_s is not None and status.outbox.oldest_s > _LONG_UNACKNOWLEDGED_S:
         return f"Central has not acknowledged events for {status.outbox.oldest_s:.0f} s: does it serve this store? See its log."
+    if status.beacon_faults:
+        return _about_beacons(status.beacon_faults)
     if status.catalogue is None:
         return "Central has sent no promotions yet: gateway offer import FILE, where central runs."
     if not status.roster_size and not status.test_shoppers:
         return "Nobody is in the roster yet: enrol an app with central, or try gateway test-shopper add NAME."
+    if status.role == "receive":
+        return f"Nothing: it receives for gateway {status.decider}, which decides."
     if status.mode == "listen-only":
         return 'Only listening: nothing is offered until mode = "live" in the settings.'
     if not status.catalogue.in_force:
         return "No promotion is in force at the moment: gateway offer list shows when they are."
+    for receiver in status.receivers:
+        if receiver.trouble is not None:
+            return f"Receiver {receiver.name} hears, but: {receiver.trouble}"
+        if receiver.radio is not None and receiver.radio.source == "bluetoothd":
+            return f"Receiver {receiver.name} misses much of what is sent. {receiver.radio.helper_trouble or ''}".rstrip()
     return "Nothing: all is well."
 
 
-def stopped_status(settings: Settings, version: str, outbox: OutboxStatus, zones: int, anchors: int) -> Status:
+def _about_beacons(faults: Mapping[str, str]) -> str:
+    name, fault = min(faults.items(), key=lambda item: (_URGENT.index(item[1]), item[0]))
+    others = f" ({len(faults)} beacons are not as they should be: gateway beacon health)" if len(faults) > 1 else ""
+    return f"Beacon {name} {_TO_DO[fault].format(name=name)}{others}"
+
+
+def stopped_status(settings: Settings, version: str, outbox: OutboxStatus, shop: ShopFile) -> Status:
     """What can be said without a running daemon, but for the next step."""
+    adapters = {receiver.name: receiver.adapter for receiver in settings.receivers}
+    receivers = settings.receivers_of(name for name, anchor in shop.anchors.items() if anchor.kind == "receiver")
     return Status(
         version=version,
         store=settings.store,
@@ -108,11 +144,11 @@ def stopped_status(settings: Settings, version: str, outbox: OutboxStatus, zones
         state="stopped",
         mode=settings.mode,
         receivers=tuple(
-            ReceiverStatus(name=receiver.name, adapter=receiver.adapter, state="stopped", heard_per_s=0.0, in_shop=True)
-            for receiver in settings.receivers
+            ReceiverStatus(name=name, adapter=adapters.get(name), state="stopped", heard_per_s=0.0, in_shop=True)
+            for name in receivers
         ),
-        zones=zones,
-        anchors=anchors,
+        zones=len(shop.zones),
+        anchors=len(shop.anchors),
         outbox=outbox,
         broker=BrokerStatus(host=settings.broker.host, port=settings.broker.port, state="offline", connections=0),
         central="unknown",

@@ -3,7 +3,9 @@
 ::
 
     waiting ── connected, subscribed, birth published ──▶ online ── link lost, or a PUBACK overdue ──▶ waiting
-       └──────── back-off 1 → 60 s with full jitter ◀──────────────────────────────────────────────────┘
+       │ ▲                                                     └── renew: at once, with a will as of now ──┐
+       │ └─────────────────────────────────────────────────────────────────────────────────────────────────┤
+       └──────── back-off 1 → 60 s with full jitter ◀──────────────────────────────────────────────────────┘
 
 A new aiomqtt client per connection, because a reused one sends again what had already failed. A PUBACK is not delivery: what must
 not be lost is kept by the caller until the application acknowledges it.
@@ -98,29 +100,69 @@ class _Client(aiomqtt.Client):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unconfirmed: dict[int, asyncio.Future[None]] = {}
+        self._unconfirmed: dict[int, Callable[[int], None]] = {}
 
-    async def confirm(self, publication: Publication, properties: _Packed | None) -> None:
-        """Publish with QoS 1; returns with the PUBACK. aiomqtt's own way makes a task for each and looks at all the others."""
-        info = self._client.publish(publication.topic, publication.payload, 1, publication.retain, properties)  # type: ignore[arg-type]
+    async def confirm(
+        self, publications: Sequence[Publication], at_once: int, confirmed: Callable[[int], None], *, with_properties: bool
+    ) -> None:
+        """Publish with QoS 1, in their order and ``at_once`` under way; returns with the last PUBACK.
+
+        Each is ``confirmed`` by its index when its PUBACK comes. aiomqtt's own way makes a task and a timer for each, and looks
+        at all the others when one comes; that costs more than publishing does.
+        """
+        loop = asyncio.get_running_loop()
+        progress = asyncio.Event()
+        under_way: dict[int, tuple[int, float]] = {}
+        """By packet identifier: the index, and when it was sent; the oldest first."""
+
+        def on_puback(identifier: int) -> None:
+            del self._unconfirmed[identifier]
+            index, _ = under_way.pop(identifier)
+            confirmed(index)
+            progress.set()
+
+        def overdue_s() -> float:
+            oldest_s = next((sent_s for _, sent_s in under_way.values()), loop.time())
+            return loop.time() - oldest_s - _CALL_TIMEOUT_S
+
+        timer = loop.call_later(_CALL_TIMEOUT_S, progress.set)
+        following = 0
+        try:
+            while following < len(publications) or under_way:
+                while following < len(publications) and len(under_way) < at_once:
+                    identifier = self._publish(publications[following], with_properties=with_properties)
+                    self._unconfirmed[identifier] = on_puback
+                    under_way[identifier] = (following, loop.time())
+                    following += 1
+                progress.clear()
+                await progress.wait()
+                if loop.time() >= timer.when():
+                    if overdue_s() >= 0:
+                        raise aiomqtt.MqttError("Operation timed out")
+                    timer = loop.call_later(-overdue_s(), progress.set)
+        finally:
+            timer.cancel()
+            for identifier in under_way:
+                del self._unconfirmed[identifier]
+
+    def _publish(self, publication: Publication, *, with_properties: bool) -> int:
+        """Hand one over to paho; returns its packet identifier."""
+        properties: Any = _Packed(publication) if with_properties else None
+        info = self._client.publish(publication.topic, publication.payload, 1, publication.retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
-        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unconfirmed[info.mid] = confirmed
-        try:
-            async with asyncio.timeout(_CALL_TIMEOUT_S):
-                await confirmed
-        except TimeoutError:
-            raise aiomqtt.MqttError("Operation timed out") from None
-        finally:
-            self._unconfirmed.pop(info.mid, None)
+        return info.mid
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
-        confirmed = self._unconfirmed.get(mid)
-        if confirmed is None:
+        on_puback = self._unconfirmed.get(mid)
+        if on_puback is None:
             super()._on_publish(client, userdata, mid, reason_code, properties)
-        elif not confirmed.done():
-            confirmed.set_result(None)
+        else:
+            on_puback(mid)
+
+
+def _nothing_to_note(_index: int) -> None:
+    pass
 
 
 class Session:
@@ -137,7 +179,9 @@ class Session:
         handle: Callable[[str, bytes, bool], Awaitable[None]],
         clock: Sleeper,
         jitter: Callable[[], float],
+        lasting: bool = True,
     ) -> None:
+        """``lasting``: the broker keeps subscriptions and QoS 1 messages while we are away; else each connection is new."""
         self._settings = settings
         self._client_id = client_id
         self._will = will
@@ -146,12 +190,20 @@ class Session:
         self._handle = handle
         self._clock = clock
         self._jitter = jitter
+        self._lasting = lasting
         self._client: _Client | None = None
         self._overdue = asyncio.Event()
+        self._renewal = asyncio.Event()
         self._in_flight = asyncio.Semaphore(settings.max_in_flight)
         self.online = asyncio.Event()
         self.connections = 0
         """How often the broker was reached: a caller that sees it change knows that the link was lost between."""
+        self.tried = asyncio.Event()
+        """Set once the first connection stands, or has failed."""
+
+    def renew(self) -> None:
+        """Connect anew at once, because what the will says has changed."""
+        self._renewal.set()
 
     async def run(self) -> None:
         """Connect, serve, and connect again, until cancelled; then say goodbye as the will would have."""
@@ -169,6 +221,10 @@ class Session:
             finally:
                 self._client = None
                 self.online.clear()
+            self.tried.set()
+            if self._renewal.is_set():
+                self._renewal.clear()
+                continue
             attempt = 0 if self.connections != connected else attempt + 1
             await self._clock.sleep_ms(delay_ms(attempt, self._jitter()))
 
@@ -198,6 +254,7 @@ class Session:
                 await self._send(client, publication)
             self.connections += 1
             self.online.set()
+            self.tried.set()
             log.info("broker %s:%d: connected", self._settings.host, self._settings.port)
             await self._receive(client)
         except asyncio.CancelledError:
@@ -209,15 +266,18 @@ class Session:
     async def _receive(self, client: aiomqtt.Client) -> None:
         reading = asyncio.create_task(self._read(client))
         overdue = asyncio.create_task(self._overdue.wait())
+        renewal = asyncio.create_task(self._renewal.wait())
+        tasks = (reading, overdue, renewal)
         try:
-            done, _ = await asyncio.wait((reading, overdue), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if overdue in done:
                 raise aiomqtt.MqttError("the broker does not confirm what it is sent")
-            await reading
+            if reading in done:
+                await reading
         finally:
-            for task in (reading, overdue):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reading, overdue, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -227,19 +287,33 @@ class Session:
     async def publish(self, publication: Publication) -> None:
         """Publish and wait for the PUBACK (QoS 1); ``BrokerLost`` when it does not come. At most ``max_in_flight`` at once."""
         async with self._in_flight:
-            client = self._client
-            if client is None:
-                raise BrokerLost("is not connected.", where="broker")
-            try:
-                await self._send(client, publication)
-            except aiomqtt.MqttError as error:
-                if client is self._client:  # and not one of before, whose time-outs say nothing about today's
-                    self._overdue.set()
-                raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
+            await self._on_the_connection(lambda client: self._send(client, publication))
+
+    async def publish_all(self, publications: Sequence[Publication], confirmed: Callable[[int], None] = _nothing_to_note) -> None:
+        """Publish in order with QoS 1, ``max_in_flight`` under way, and wait for all PUBACKs.
+
+        ``confirmed`` hears of each by its index. ``BrokerLost`` when one does not come; it may have arrived or not.
+        """
+        await self._on_the_connection(lambda client: self._confirm(client, publications, confirmed))
+
+    async def _on_the_connection(self, send: Callable[[_Client], Awaitable[None]]) -> None:
+        client = self._client
+        if client is None:
+            raise BrokerLost("is not connected.", where="broker")
+        try:
+            await send(client)
+        except aiomqtt.MqttError as error:
+            if client is self._client:  # and not one of before, whose time-outs say nothing about today's
+                self._overdue.set()
+            raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
+
+    async def _confirm(self, client: _Client, publications: Sequence[Publication], confirmed: Callable[[int], None]) -> None:
+        with_properties = self._settings.protocol == "5"
+        await client.confirm(publications, self._settings.max_in_flight, confirmed, with_properties=with_properties)
 
     async def _send(self, client: _Client, publication: Publication) -> None:
         if publication.qos == 1:
-            await client.confirm(publication, _Packed(publication) if self._settings.protocol == "5" else None)
+            await self._confirm(client, [publication], _nothing_to_note)
             return
         await client.publish(
             publication.topic,
@@ -266,7 +340,7 @@ class Session:
         settings = self._settings
         is_five = settings.protocol == "5"
         connect = None
-        if is_five:
+        if is_five and self._lasting:
             connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             connect.SessionExpiryInterval = _SESSION_EXPIRY_S
         return _Client(
@@ -276,9 +350,9 @@ class Session:
             password=_password(settings),
             identifier=self._client_id,
             protocol=aiomqtt.ProtocolVersion.V5 if is_five else aiomqtt.ProtocolVersion.V311,
-            clean_session=None if is_five else False,
+            clean_session=None if is_five else not self._lasting,
             # paho refuses any other value than its default on MQTT 3.1.1, where clean_session says it.
-            clean_start=False if is_five else MQTT_CLEAN_START_FIRST_ONLY,
+            clean_start=not self._lasting if is_five else MQTT_CLEAN_START_FIRST_ONLY,
             properties=connect,
             will=self._aiomqtt_will(),
             # paho takes two keepalives to notice a silent broker; so it does within 1.3 of the one that was set.

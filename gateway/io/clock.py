@@ -42,10 +42,16 @@ class SystemClock:
         self._synchronised_ms: int | None = None
         self._checked_ms = -_RECHECK_MS
         self._quality = ClockQuality.UNSYNCHRONISED
+        self._now = Instant(-1, 0)
 
     def now(self) -> Instant:
         """This moment on both clocks."""
-        return Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+        # A burst of advertisements comes within one millisecond, and making an instant costs more than reading the clock.
+        mono_ms = time.monotonic_ns() // 1_000_000
+        now = self._now
+        if now.mono_ms != mono_ms:
+            now = self._now = Instant(mono_ms, time.time_ns() // 1_000_000)
+        return now
 
     def quality(self) -> ClockQuality:
         """Asked of the kernel at most every five seconds."""

@@ -8,7 +8,8 @@ that a person can walk. Angles are radians, mathematical sense: 0 points along x
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 from gateway.core.model import Anchor, Shop, Zone
@@ -38,10 +39,19 @@ class Area:
     polygon: tuple[Point, ...]
     title: str = ""
     tags: frozenset[str] = frozenset()
+    _box: tuple[float, float, float, float] = field(init=False, repr=False, compare=False)
+    """Lowest x and y, highest x and y: most places are outside of it, and most questions are about such places."""
+
+    def __post_init__(self) -> None:
+        xs, ys = [corner.x for corner in self.polygon], [corner.y for corner in self.polygon]
+        object.__setattr__(self, "_box", (min(xs), min(ys), max(xs), max(ys)))
 
     def contains(self, place: Point) -> bool:
         """Whether the place lies inside (even-odd rule; a point on a border that two areas share belongs to one of them)."""
         x, y = place
+        left, low, right, high = self._box
+        if x < left or x > right or y < low or y > high:
+            return False
         inside = False
         x0, y0 = self.polygon[-1]
         for x1, y1 in self.polygon:
@@ -56,7 +66,39 @@ class Area:
 
     def borders_on(self, other: "Area") -> bool:
         """Whether the two share more than a corner."""
-        return any(_overlap(a, b, c, d) > _TOUCH_M for a, b in self.edges() for c, d in other.edges())
+        return any(True for _ in self.common_edges(other))
+
+    def common_edges(self, other: "Area") -> Iterator[tuple[Point, Point]]:
+        """The pieces of this one's edges along which the other lies."""
+        for a, b in self.edges():
+            for c, d in other.edges():
+                first, last = _overlap(a, b, c, d)
+                if last - first > _TOUCH_M:
+                    length = a.distance_to(b)
+                    yield _between(a, b, first / length), _between(a, b, last / length)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether a straight line between any two of its points stays inside; a straight angle is allowed."""
+        corners = (*self.polygon, *self.polygon[:2])
+        turns = [_cross(a, b, c) for a, b, c in zip(corners, corners[1:], corners[2:], strict=False)]
+        if abs(sum(_cross(self.polygon[0], b, c) for b, c in self.edges())) < 2 * _TOUCH_M:
+            return False
+        # A star turns one way only, too, but more than once round.
+        angles = [math.atan2(b.y - a.y, b.x - a.x) for a, b in self.edges()]
+        round_ = sum(abs(math.remainder(b - a, math.tau)) for a, b in zip([angles[-1], *angles[:-1]], angles, strict=True))
+        return (min(turns) >= 0 or max(turns) <= 0) and round_ < 1.5 * math.tau
+
+    def overlaps(self, other: "Area") -> bool:
+        """Whether two convex areas share more than a border (separating axes; a common strip of ``_TOUCH_M`` is a border)."""
+        for a, b in (*self.edges(), *other.edges()):
+            length = a.distance_to(b)
+            nx, ny = (b.y - a.y) / length, (a.x - b.x) / length
+            mine = [nx * corner.x + ny * corner.y for corner in self.polygon]
+            its = [nx * corner.x + ny * corner.y for corner in other.polygon]
+            if min(max(mine), max(its)) - max(min(mine), min(its)) <= _TOUCH_M:
+                return False
+        return True
 
     def edges(self) -> Iterator[tuple[Point, Point]]:
         """Each side of the polygon as its two corners."""
@@ -75,10 +117,21 @@ class Wall:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Where a person steps from one zone into the other; a point on their common border."""
+    """Where a person steps from one zone into the other: an opening in their common border."""
 
     zones: frozenset[str]
-    at: Point
+    start: Point
+    end: Point
+    """The same as ``start`` where everybody takes the same way."""
+
+    @property
+    def middle(self) -> Point:
+        """Half way between its ends."""
+        return self.at(0.5)
+
+    def at(self, share: float) -> Point:
+        """The place so far (0 … 1) from its start to its end."""
+        return _between(self.start, self.end, share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +150,11 @@ class PlacedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class FloorPlan:
-    """One shop. Raises ``ValueError`` when a name is used twice or points nowhere, or a zone cannot be reached."""
+    """One shop.
+
+    Raises ``ValueError`` with the reason for a plan that cannot be: a name is used twice or points nowhere, zones overlap or are
+    not convex, or one of them cannot be reached.
+    """
 
     areas: tuple[Area, ...]
     passages: tuple[Passage, ...]
@@ -112,18 +169,21 @@ class FloorPlan:
 
     def __post_init__(self) -> None:
         names = [area.name for area in self.areas]
-        if len(set(names)) != len(names):
-            raise ValueError("two zones have one name")
-        if len({anchor.name for anchor in self.anchors}) != len(self.anchors):
-            raise ValueError("two anchors have one name")
-        for anchor in self.anchors:
-            if anchor.zone not in names:
-                raise ValueError(f"anchor {anchor.name} stands in {anchor.zone!r}, which is no zone")
-            if anchor.kind == "beacon" and (anchor.major is None or anchor.minor is None):
-                raise ValueError(f"beacon {anchor.name} has no major and minor")
+        _refuse_twice("zones", "name", names)
+        _refuse_twice("anchors", "name", [anchor.name for anchor in self.anchors])
+        for area in self.areas:
+            if not area.is_convex:
+                raise ValueError(f"zone {area.name} is not convex; draw it as two zones, or straighten it")
+        for area, other in combinations(self.areas, 2):
+            if area.overlaps(other):
+                raise ValueError(f"zones {area.name} and {other.name} overlap")
+        self._check_anchors(set(names))
         for passage in self.passages:
             if len(passage.zones) != 2 or not passage.zones <= set(names):
-                raise ValueError(f"a passage joins two zones, not {sorted(passage.zones)}")
+                raise ValueError(f"a passage joins two zones, not {' and '.join(sorted(passage.zones))}")
+            for zone in sorted(passage.zones):
+                if max(self.area(zone).border_distance(end) for end in (passage.start, passage.end)) > _TOUCH_M:
+                    raise ValueError(f"the passage between {' and '.join(sorted(passage.zones))} is not on the border of {zone}")
         if self.pay_in is not None and self.pay_in not in names:
             raise ValueError(f"people pay in {self.pay_in!r}, which is no zone")
         entrance = self.zone_at(self.way_in)
@@ -131,6 +191,14 @@ class FloorPlan:
             raise ValueError("a door leads into no zone")
         for name in names:
             self.route(entrance, name)
+
+    def _check_anchors(self, zones: set[str]) -> None:
+        for anchor in self.anchors:
+            if anchor.zone not in zones:
+                raise ValueError(f"anchor {anchor.name} stands in {anchor.zone!r}, which is no zone")
+            if anchor.kind == "beacon" and (anchor.major is None or anchor.minor is None):
+                raise ValueError(f"beacon {anchor.name} has no major and minor")
+        _refuse_twice("beacons", "minor", [str(anchor.minor) for anchor in self.beacons])
 
     def zone_at(self, place: Point) -> str | None:
         """The zone at this place, ``None`` outside all of them."""
@@ -148,16 +216,16 @@ class FloorPlan:
         here = self.area(zone)
         return frozenset(area.name for area in self.areas if area is not here and here.borders_on(area))
 
-    def route(self, from_zone: str, to_zone: str) -> tuple[Point, ...]:
-        """The passages to walk through, fewest first. Raises ``ValueError`` when there is no way."""
-        ways: dict[str, tuple[Point, ...]] = {from_zone: ()}
+    def route(self, from_zone: str, to_zone: str) -> tuple[Passage, ...]:
+        """The passages to walk through, as few as possible. Raises ``ValueError`` when there is no way."""
+        ways: dict[str, tuple[Passage, ...]] = {from_zone: ()}
         waiting = deque([from_zone])
         while waiting and to_zone not in ways:
             here = waiting.popleft()
             for passage in self.passages:
                 for there in passage.zones if here in passage.zones else ():
                     if there not in ways:
-                        ways[there] = (*ways[here], passage.at)
+                        ways[there] = (*ways[here], passage)
                         waiting.append(there)
         if to_zone not in ways:
             raise ValueError(f"no way leads from {from_zone} to {to_zone}")
@@ -203,88 +271,29 @@ def _distance_to_edge(place: Point, a: Point, b: Point) -> float:
     return math.hypot(place.x - a.x - share * dx, place.y - a.y - share * dy)
 
 
-def _overlap(a: Point, b: Point, c: Point, d: Point) -> float:
-    """Metres that the segments a–b and c–d have in common; 0 unless they lie on one line."""
+def _between(a: Point, b: Point, share: float) -> Point:
+    """The place so far (0 … 1) from a to b."""
+    return Point(a.x + share * (b.x - a.x), a.y + share * (b.y - a.y))
+
+
+def _overlap(a: Point, b: Point, c: Point, d: Point) -> tuple[float, float]:
+    """From where to where, in metres from a, the segments a–b and c–d are one; (0, 0) unless they lie on one line."""
     length = a.distance_to(b)
     if length == 0:
-        return 0.0
+        return 0.0, 0.0
     dx, dy = (b.x - a.x) / length, (b.y - a.y) / length
     if any(abs((p.x - a.x) * dy - (p.y - a.y) * dx) > _TOUCH_M for p in (c, d)):
-        return 0.0
+        return 0.0, 0.0
     first, last = sorted((p.x - a.x) * dx + (p.y - a.y) * dy for p in (c, d))
-    return min(length, last) - max(0.0, first)
+    return max(0.0, first), min(length, last)
 
 
-def _rectangle(x0: float, y0: float, x1: float, y1: float) -> tuple[Point, ...]:
-    return (Point(x0, y0), Point(x1, y0), Point(x1, y1), Point(x0, y1))
+def _cross(a: Point, b: Point, c: Point) -> float:
+    """Positive where the way from a over b to c turns left."""
+    return (b.x - a.x) * (c.y - b.y) - (b.y - a.y) * (c.x - b.x)
 
 
-def demo_floor_plan() -> FloorPlan:
-    """A small supermarket of 24 × 16 m: five zones with a receiver on each ceiling, and eight shelf beacons.
-
-    ::
-
-        16 +---------+---------+---------+
-           |  bakery    dairy     wine   |
-         8 +----- ---+---- ----+---------+
-           | entrance| checkout|  store  |
-         0 +--in-----+----out--+---------+
-           0         8         16        24
-    """
-    areas = (
-        Area("entrance", _rectangle(0, 0, 8, 8), "Entrance", frozenset({"entrance"})),
-        Area("bakery", _rectangle(0, 8, 8, 16), "Bakery", frozenset({"food", "fresh"})),
-        Area("dairy", _rectangle(8, 8, 16, 16), "Dairy", frozenset({"food", "chilled"})),
-        Area("wine", _rectangle(16, 8, 24, 16), "Wine", frozenset({"drinks", "alcohol"})),
-        Area("checkout", _rectangle(8, 0, 16, 8), "Checkout", frozenset({"checkout"})),
-    )
-    passages = (
-        Passage(frozenset({"entrance", "bakery"}), Point(5.0, 8.0)),
-        Passage(frozenset({"bakery", "dairy"}), Point(8.0, 12.0)),
-        Passage(frozenset({"dairy", "wine"}), Point(16.0, 12.0)),
-        Passage(frozenset({"dairy", "checkout"}), Point(12.5, 8.0)),
-    )
-    walls = (
-        Wall(Point(0, 8), Point(4, 8), 5.0),
-        Wall(Point(6, 8), Point(11.5, 8), 5.0),
-        Wall(Point(13.5, 8), Point(16, 8), 5.0),
-        Wall(Point(16, 8), Point(24, 8), 8.0),
-        Wall(Point(16, 0), Point(16, 8), 8.0),
-        Wall(Point(8, 0), Point(8, 8), 3.0, SHELF_M),
-        Wall(Point(8, 8), Point(8, 11), 3.0, SHELF_M),
-        Wall(Point(8, 13), Point(8, 16), 3.0, SHELF_M),
-        Wall(Point(16, 8), Point(16, 11), 3.0, SHELF_M),
-        Wall(Point(16, 13), Point(16, 16), 3.0, SHELF_M),
-    )
-    receivers = tuple(
-        PlacedAnchor(f"receiver-{zone}", "receiver", zone, Point(x, y), CEILING_M)
-        for zone, x, y in (
-            ("entrance", 4.0, 4.0),
-            ("bakery", 4.0, 12.0),
-            ("dairy", 12.0, 12.0),
-            ("wine", 20.0, 12.0),
-            ("checkout", 12.0, 4.0),
-        )
-    )
-    beacons = tuple(
-        PlacedAnchor(f"beacon-{minor}", "beacon", zone, Point(x, y), SHELF_M, major=1, minor=minor)
-        for minor, zone, x, y in (
-            (101, "entrance", 2.0, 2.0),
-            (102, "bakery", 1.5, 14.0),
-            (103, "bakery", 6.0, 14.5),
-            (104, "dairy", 10.5, 14.5),
-            (105, "dairy", 14.0, 9.5),
-            (106, "wine", 22.5, 14.0),
-            (107, "wine", 18.5, 9.5),
-            (108, "checkout", 12.0, 2.0),
-        )
-    )
-    return FloorPlan(
-        areas=areas,
-        passages=passages,
-        anchors=receivers + beacons,
-        way_in=Point(2.5, 0.3),
-        way_out=Point(13.0, 0.3),
-        pay_in="checkout",
-        walls=walls,
-    )
+def _refuse_twice(things: str, key: str, values: list[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"two {things} have one {key}, {value}")

@@ -25,6 +25,8 @@ from gateway.simulator.devices import ADVERTISING_DELAY_MS, private_address
 from gateway.simulator.radio import RadioPaths
 from gateway.simulator.walkers import Whereabouts
 
+GAIN_DB = 3.0
+"""Standard deviation among models of phones: assumed, at the low end of what positioning is told to expect (3 … 6 dB)."""
 _TX_POWER = 0x0A
 _IOS_HEAD = (AdStructure(FLAGS, b"\x1a"), AdStructure(_TX_POWER, b"\x0c"))
 _ANDROID_HEAD = (AdStructure(FLAGS, b"\x02"),)
@@ -53,8 +55,6 @@ class Handset:
     interval_ms: int
     gain_db: float
     """How much louder than the usual phone."""
-    body_db: float
-    """What its owner's body takes when it is wholly in between."""
     clock_error_ms: int
     """By how much its clock is ahead."""
     calibrated_dbm: int
@@ -68,13 +68,12 @@ def draw_handset(chain: Chain, system: Literal["ios", "android"], rng: random.Ra
         form = "S"
     elif system == "android" and chain.company_id is not None:
         form = "M"
-    gain_db = rng.gauss(0.0, 2.0)
+    gain_db = rng.gauss(0.0, GAIN_DB)
     return Handset(
         system=system,
         form=form,
         interval_ms=rng.randint(150, 290) if system == "ios" else 250,
         gain_db=gain_db,
-        body_db=rng.uniform(6.0, 20.0),
         clock_error_ms=rng.randint(-2000, 2000),
         calibrated_dbm=-60 + round(gain_db),
     )
@@ -135,7 +134,7 @@ class ShopperPhone:
 
     def _contents(self, at_ms: int, whereabouts: Whereabouts) -> bytes:
         flags, hint, bucket = self._flags, HINT_NONE, 0
-        self._beacon_paths.move(at_ms, whereabouts.place, whereabouts.heading)
+        self._beacon_paths.move(whereabouts.place, whereabouts.heading)
         loudest = self._beacon_paths.loudest()
         if loudest is not None:
             beacon, level_dbm = loudest

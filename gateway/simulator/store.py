@@ -3,7 +3,7 @@
 ::
 
     walk ─▶ where, facing where ─▶ level at each receiver ─┐
-    device ─▶ address, bytes, when ────────────────────────┴▶ packet ─▶ Heard | lost
+    device ─▶ address, bytes, when ────────────────────────┴▶ packet ─▶ scanner ─▶ Heard | lost
 """
 
 import random
@@ -15,12 +15,14 @@ from typing import Literal
 
 from gateway.core.model import Consent
 from gateway.simulator.beacons import FixedBeacon
+from gateway.simulator.bodies import Carriage, Carrying, draw_carrying
 from gateway.simulator.devices import Device
 from gateway.simulator.floor_plan import FloorPlan, PlacedAnchor, Point
-from gateway.simulator.phone import Chain, Handset, ShopperPhone, draw_handset
+from gateway.simulator.phone import GAIN_DB, Chain, Handset, ShopperPhone, draw_handset
 from gateway.simulator.radio import GEOMETRY_MS, Air, Heard, Propagation, RadioPaths
+from gateway.simulator.scanning import Scan, Scanner, without_collisions
 from gateway.simulator.strangers import KINDS, Stranger
-from gateway.simulator.walkers import Walk, Whereabouts, plan_walk
+from gateway.simulator.walkers import Walk, WalkKind, Whereabouts, plan_walk
 
 FIRST_NAMES = (
     "Anna", "Bülent", "Chiara", "Dora", "Emre", "Fatou", "Georg", "Hanna", "Ivan", "Jale", "Kofi", "Lena", "Mehmet",
@@ -30,9 +32,6 @@ _FIRST_ARRIVAL_MS = 2_000
 _VISIT_SHARE = 0.6
 """A visit should take at most this part of the run, so that some are over before its end even in a short one."""
 _STRANGER_AWAY_MS = (1_000, 60_000)
-_FIXED_GEOMETRY_MS = 1_000
-"""What does not move changes its level with the drift alone."""
-_BODY_DB = (6.0, 20.0)
 _ABOVE_FLOOR_M = (0.5, 2.0)
 
 
@@ -70,9 +69,13 @@ class TrueStay:
 class StoreInABox:
     """A shop in which ``shoppers`` people shop once each and ``strangers`` other devices are on the air all the time.
 
-    Everything follows from ``seed``; shoppers do not depend on how many strangers there are. Shoppers arrive at even distances
-    over ``arrivals_within_ms`` and, where a visit is not longer than that, leave within it. The second shopper wants statistics
-    but no offers; the fourth never consented, so their phone sends what its system sends and no token.
+    Everything follows from ``seed``, the shop's own reflections from ``shop_seed`` where it is given; shoppers do not depend on
+    how many strangers there are, but for collisions on the air. Shoppers arrive at even distances over ``arrivals_within_ms``
+    and, where a visit is not longer than that, leave within it. The second shopper wants statistics but no offers; the fourth
+    never consented, so their phone sends what its system sends and no token.
+
+    With ``walk`` everybody walks like that, arriving at even distances however long it takes; with ``consent`` they all consent
+    to that, and with ``carriage`` carry their phones so.
 
     ``start_wall_ms`` is the wall time of simulated millisecond 0; ``store_number`` and ``day_start_s`` are those of the token's
     keys; ``beacon_uuid`` is the 16 bytes of the store's fixed beacons. With ``service_uuid16`` Android phones send form S, else
@@ -94,6 +97,11 @@ class StoreInABox:
         service_uuid16: int | None = None,
         company_id: int | None = None,
         propagation: Propagation | None = None,
+        scan: Scan | None = None,
+        shop_seed: int | None = None,
+        walk: WalkKind | None = None,
+        consent: Consent | None = None,
+        carriage: Carriage | None = None,
     ) -> None:
         if shoppers < 0 or strangers < 0 or arrivals_within_ms <= 0:
             raise ValueError("a shop has 0 or more shoppers and strangers, and some time for them to come")
@@ -103,7 +111,11 @@ class StoreInABox:
         self._now_ms = 0
         self._start_wall_ms = start_wall_ms
         self._chain = Chain(store_number, day_start_s, service_uuid16, company_id)
-        self._air = Air(plan, propagation or Propagation(), self._chance("air"))
+        shop_chance = self._chance("air") if shop_seed is None else random.Random(f"{shop_seed} air")
+        self._air = Air(plan, propagation or Propagation(), shop_chance)
+        self._scan = scan or Scan()
+        self._scanners = {r.name: Scanner(self._scan, self._chance(f"scanner {r.name}")) for r in plan.receivers}
+        self._walk, self._consent, self._carriage = walk, consent, carriage
         self._walks: dict[str, Walk] = {}
         self._stays: dict[str, tuple[TrueStay, ...]] = {}
         self._senders: list[_Sender] = []
@@ -149,7 +161,13 @@ class StoreInABox:
         for sender in self._senders:
             sender.send(until_ms, heard)
         heard.sort(key=attrgetter("at_ms"))
-        return heard
+        scanners = self._scanners
+        audible = [advertisement for advertisement in heard if scanners[advertisement.receiver].hears(advertisement.at_ms)]
+        return list(without_collisions(audible, self._scan.capture_db))
+
+    def shopper_of(self, heard: Heard) -> SimulatedShopper | None:
+        """Truth: whose phone it was; ``None`` for everything else on the air."""
+        return self.shoppers[heard.sender] if heard.sender < len(self.shoppers) else None
 
     def _chance(self, whose: str) -> random.Random:
         """Luck of one's own, so that one more stranger does not change anybody else's day."""
@@ -159,18 +177,23 @@ class StoreInABox:
         name = _name(index)
         rng = self._chance(f"shopper {name}")
         ku, inbox = rng.randbytes(32), rng.randbytes(8).hex()
-        walk = _arrange(_fitting_walk(self.plan, rng, within_ms), index, count, within_ms, rng)
+        if self._walk is None:
+            walk = _arrange(_fitting_walk(self.plan, rng, within_ms), index, count, within_ms, rng)
+        else:
+            walk = self._walk(self.plan, rng, round(within_ms * (index + rng.random()) / count))
         self._walks[name] = walk
         self._stays[name] = tuple(TrueStay(name, stay.zone, stay.entered_ms, stay.left_ms) for stay in walk.stays(self.plan))
-        shopper = SimulatedShopper(name, ku, _consent(index), inbox, walk.arrives_ms, walk.leaves_ms)
+        consent = _consent(index) if self._consent is None else self._consent
+        shopper = SimulatedShopper(name, ku, consent, inbox, walk.arrives_ms, walk.leaves_ms)
         system: Literal["ios", "android"] = "ios" if index % 2 == 0 else "android"
         handset = draw_handset(self._chain, system, rng)
-        paths = RadioPaths(self._air, self.plan.receivers, rng, gain_db=handset.gain_db, body_db=handset.body_db)
-        device = self._phone(shopper, handset, rng)
+        carrying = draw_carrying(rng, self._carriage)
+        paths = RadioPaths(self._air, self.plan.receivers, rng, gain_db=handset.gain_db, carrying=carrying, sender=index)
+        device = self._phone(shopper, handset, carrying, rng)
         self._senders.append(_Sender(device, paths, iter([walk]), rng))
         return shopper
 
-    def _phone(self, shopper: SimulatedShopper, handset: Handset, rng: random.Random) -> Device:
+    def _phone(self, shopper: SimulatedShopper, handset: Handset, carrying: Carrying, rng: random.Random) -> Device:
         if not shopper.enrolled:
             return Stranger(KINDS[0], rng)
         return ShopperPhone(
@@ -179,33 +202,35 @@ class StoreInABox:
             ku=shopper.ku,
             consent=shopper.consent,
             start_wall_ms=self._start_wall_ms,
-            beacon_paths=RadioPaths(self._air, self.plan.beacons, rng, gain_db=handset.gain_db, body_db=handset.body_db),
+            beacon_paths=RadioPaths(self._air, self.plan.beacons, rng, gain_db=handset.gain_db, carrying=carrying),
             rng=rng,
         )
 
     def _mount(self, beacon: PlacedAnchor, uuid: bytes) -> None:
         rng = self._chance(f"beacon {beacon.name}")
-        paths = RadioPaths(self._air, self.plan.receivers, rng)
+        sender = len(self._senders)
+        paths = RadioPaths(self._air, self.plan.receivers, rng, height_m=beacon.height_m, sender=sender)
         device = FixedBeacon(beacon, uuid, round(self._air.propagation.level_at_1m_dbm), rng)
-        self._senders.append(_Sender(device, paths, None, rng, place=beacon.at, height_m=beacon.height_m))
+        self._senders.append(_Sender(device, paths, None, rng, place=beacon.at))
 
     def _add_stranger(self, index: int) -> None:
         rng = self._chance(f"stranger {index}")
         kind = KINDS[index % len(KINDS)]
         device = Stranger(kind, rng)
+        gain_db, sender = rng.gauss(0, GAIN_DB), len(self._senders)
         if kind.carried:
-            paths = RadioPaths(self._air, self.plan.receivers, rng, gain_db=rng.gauss(0, 3), body_db=rng.uniform(*_BODY_DB))
+            paths = RadioPaths(self._air, self.plan.receivers, rng, gain_db=gain_db, carrying=draw_carrying(rng), sender=sender)
             self._senders.append(_Sender(device, paths, _one_after_the_other(self.plan, rng), rng))
         else:
-            paths = RadioPaths(self._air, self.plan.receivers, rng, gain_db=rng.gauss(0, 3))
-            place, height_m = _anywhere(self.plan, rng), rng.uniform(*_ABOVE_FLOOR_M)
-            self._senders.append(_Sender(device, paths, None, rng, place=place, height_m=height_m))
+            place, height_m = _anywhere(self.plan, rng), round(rng.uniform(*_ABOVE_FLOOR_M), 1)
+            paths = RadioPaths(self._air, self.plan.receivers, rng, gain_db=gain_db, height_m=height_m, sender=sender)
+            self._senders.append(_Sender(device, paths, None, rng, place=place))
 
 
 class _Sender:
     """A device at a place or with somebody who walks, and its paths to the receivers."""
 
-    __slots__ = ("_device", "_geometry", "_height_m", "_next_ms", "_paths", "_place", "_rng", "_walk", "_walks", "_whereabouts")
+    __slots__ = ("_device", "_geometry", "_next_ms", "_paths", "_rng", "_walk", "_walks", "_whereabouts")
 
     def __init__(
         self,
@@ -215,18 +240,18 @@ class _Sender:
         rng: random.Random,
         *,
         place: Point | None = None,
-        height_m: float = 0.0,
     ) -> None:
-        """``walks`` follow each other in time and may be endless; a device with ``None`` stays at ``place``, ``height_m`` up."""
+        """``walks`` follow each other in time and may be endless; a device with ``None`` stays at ``place``."""
         self._device = device
         self._paths = paths
         self._rng = rng
         self._walks = walks
         self._walk: Walk | None = None
-        self._place = place
-        self._height_m = height_m
         self._geometry = -1
         self._whereabouts: Whereabouts | None = None
+        if place is not None:
+            self._whereabouts = Whereabouts(place, 0.0)
+            paths.move(*self._whereabouts)
         self._next_ms: int | None = rng.randint(0, device.interval_ms())
         if walks is not None:
             self._take_next_walk()
@@ -258,18 +283,16 @@ class _Sender:
     def _locate(self, at_ms: int) -> Whereabouts | None:
         """Where the device is, as fresh as levels need it; ``None`` when its carrier has gone."""
         if self._walk is None:
-            if self._whereabouts is None or at_ms // _FIXED_GEOMETRY_MS != self._geometry:
-                assert self._place is not None
-                self._geometry = at_ms // _FIXED_GEOMETRY_MS
-                self._whereabouts = Whereabouts(self._place, 0.0)
-                self._paths.move(at_ms, self._place, None, self._height_m)
-        elif at_ms >= self._walk.leaves_ms:
+            return self._whereabouts
+        if at_ms >= self._walk.leaves_ms:
             self._whereabouts = None
         elif self._whereabouts is None or at_ms // GEOMETRY_MS != self._geometry:
             self._geometry = at_ms // GEOMETRY_MS
-            self._whereabouts = self._walk.at(at_ms)
-            assert self._whereabouts is not None
-            self._paths.move(at_ms, self._whereabouts.place, self._whereabouts.heading)
+            now_at = self._walk.at(at_ms)
+            assert now_at is not None
+            if now_at != self._whereabouts:
+                self._whereabouts = now_at
+                self._paths.move(*now_at)
         return self._whereabouts
 
 

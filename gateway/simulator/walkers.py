@@ -1,20 +1,19 @@
 """How a person goes through the shop: in by the door, to some zones, a while at a shelf in each, to the checkout and out.
 
-A walk is planned as a whole before it begins, so that the truth is known for every millisecond of it.
+A walk is planned as a whole before it begins, so that the truth is known for every millisecond of it. ``WALKS`` names the kinds
+of walks: how people shop, and what makes positioning hard.
 """
 
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from gateway.simulator.floor_plan import Area, FloorPlan, Point
 
-SPEED_M_S = (0.8, 1.3)
-PAUSE_MS = (20_000, 90_000)
 TURN_MS = (4_000, 15_000)
 """Somebody at a shelf turns after this long."""
 TURN_RAD = 0.8
@@ -22,6 +21,27 @@ TURN_RAD = 0.8
 SHELF_DISTANCE_M = 0.9
 """People stop at least this far inside a zone."""
 SAMPLE_MS = 100
+STILL_MS = 600_000
+BORDER_M = (0.4, 0.9)
+"""How near somebody passes by a border without crossing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How somebody shops."""
+
+    speed_m_s: tuple[float, float]
+    pause_ms: tuple[int, int]
+    """At one shelf."""
+    zones: tuple[int, int]
+    """So many departments before the checkout."""
+    shelves: tuple[int, int] = (1, 1)
+    """So many shelves in each."""
+
+
+NORMAL = Manner((0.6, 1.3), (5_000, 60_000), (3, 6), (1, 2))
+ERRAND = Manner((0.8, 1.3), (20_000, 90_000), (1, 4))
+BROWSING = Manner((0.4, 0.8), (10_000, 90_000), (2, 4), (2, 4))
 
 
 class Whereabouts(NamedTuple):
@@ -127,25 +147,25 @@ class Walk:
 class _Itinerary:
     """A walk in the making: where the person has got to, and when."""
 
-    def __init__(self, plan: FloorPlan, rng: random.Random, arrive_ms: int) -> None:
+    def __init__(self, plan: FloorPlan, rng: random.Random, arrive_ms: int, speed_m_s: tuple[float, float]) -> None:
         self._plan = plan
         self._rng = rng
-        self._speed_m_s = rng.uniform(*SPEED_M_S)
+        self._speed_m_s = rng.uniform(*speed_m_s)
         self._now_ms = arrive_ms
         self._here = plan.way_in
         self._zone = plan.zone_at(plan.way_in)
-        self.legs: list[Leg] = []
+        self._legs: list[Leg] = []
 
-    def go_to(self, there: Point) -> None:
-        """Through the passages to a place in any zone."""
-        zone = self._plan.zone_at(there)
+    def go_to(self, there: Point, zone: str | None = None) -> None:
+        """Through the passages to a place in a zone; without its name that around the place."""
+        if zone is None:
+            zone = self._plan.zone_at(there)
         assert self._zone is not None
         assert zone is not None
-        for point in (*self._plan.route(self._zone, zone), there):
-            metres = self._here.distance_to(point)
-            if metres > 0:
-                heading = math.atan2(point.y - self._here.y, point.x - self._here.x)
-                self._add(max(1, round(1000 * metres / self._speed_m_s)), point, heading)
+        for passage in self._plan.route(self._zone, zone):
+            # Nobody brushes against the frame.
+            self._walk_to(passage.start if passage.start == passage.end else passage.at(self._rng.uniform(0.1, 0.9)))
+        self._walk_to(there)
         self._zone = zone
 
     def stand(self, duration_ms: int) -> None:
@@ -156,36 +176,139 @@ class _Itinerary:
             self._add(turn_ms, self._here, facing + self._rng.gauss(0, TURN_RAD))
             duration_ms -= turn_ms
 
+    def leave(self) -> Walk:
+        """Out by the door; the whole walk. Who has not moved stands a second."""
+        self.go_to(self._plan.way_out)
+        if not self._legs:
+            self.stand(1_000)
+        return Walk(self._legs)
+
+    def _walk_to(self, point: Point) -> None:
+        metres = self._here.distance_to(point)
+        if metres > 0:
+            heading = math.atan2(point.y - self._here.y, point.x - self._here.x)
+            self._add(max(1, round(1000 * metres / self._speed_m_s)), point, heading)
+
     def _add(self, duration_ms: int, point: Point, heading: float) -> None:
-        self.legs.append(Leg(self._now_ms, self._now_ms + duration_ms, self._here, point, heading))
+        self._legs.append(Leg(self._now_ms, self._now_ms + duration_ms, self._here, point, heading))
         self._now_ms += duration_ms
         self._here = point
 
 
-def plan_walk(plan: FloorPlan, rng: random.Random, arrive_ms: int, *, stops: int | None = None) -> Walk:
-    """A whole visit that begins at ``arrive_ms``; ``stops`` zones are visited before the checkout (default 1 … 4, at random)."""
-    doors = {plan.zone_at(plan.way_in), plan.pay_in}
-    departments = [area.name for area in plan.areas if area.name not in doors]
+def plan_walk(plan: FloorPlan, rng: random.Random, arrive_ms: int, manner: Manner = ERRAND, *, stops: int | None = None) -> Walk:
+    """A whole visit that begins at ``arrive_ms``; ``stops`` zones (default: as the manner has it) come before the checkout."""
+    departments = _departments(plan)
     if stops is None:
-        stops = rng.randint(1, 4)
+        stops = rng.randint(*manner.zones)
     zones = rng.sample(departments, min(stops, len(departments)))
     if plan.pay_in is not None:
         zones.append(plan.pay_in)
-    itinerary = _Itinerary(plan, rng, arrive_ms)
+    itinerary = _Itinerary(plan, rng, arrive_ms, manner.speed_m_s)
     for zone in zones:
-        itinerary.go_to(_shelf(plan.area(zone), rng))
-        itinerary.stand(rng.randint(*PAUSE_MS))
-    itinerary.go_to(plan.way_out)
-    if not itinerary.legs:
-        itinerary.stand(rng.randint(*PAUSE_MS))
-    return Walk(itinerary.legs)
+        for _ in range(rng.randint(*manner.shelves)):
+            itinerary.go_to(_shelf(plan.area(zone), rng), zone)
+            itinerary.stand(rng.randint(*manner.pause_ms))
+    if not zones:
+        itinerary.stand(rng.randint(*manner.pause_ms))
+    return itinerary.leave()
 
 
-def _shelf(area: Area, rng: random.Random) -> Point:
+def _shopping(manner: Manner) -> "WalkKind":
+    return lambda plan, rng, arrive_ms: plan_walk(plan, rng, arrive_ms, manner)
+
+
+def _standing(plan: FloorPlan, rng: random.Random, arrive_ms: int) -> Walk:
+    """To one zone, ten minutes at one shelf, and out."""
+    zone = rng.choice(_departments(plan))
+    itinerary = _Itinerary(plan, rng, arrive_ms, NORMAL.speed_m_s)
+    itinerary.go_to(_shelf(plan.area(zone), rng), zone)
+    itinerary.stand(STILL_MS)
+    return itinerary.leave()
+
+
+def _along_a_border(plan: FloorPlan, rng: random.Random, arrive_ms: int) -> Walk:
+    """Ten times along the border that a zone shares with another, within a metre of it and never across."""
+    borders = _borders(plan)
+    if not borders:
+        raise ValueError("no two zones have a border of more than two metres")
+    here, start, end = rng.choice(borders)
+    area = plan.area(here)
+    itinerary = _Itinerary(plan, rng, arrive_ms, NORMAL.speed_m_s)
+    for _ in range(5):
+        for share in (0.1, 0.9):
+            itinerary.go_to(_beside(area, start, end, share, rng.uniform(*BORDER_M)), here)
+    return itinerary.leave()
+
+
+def _in_and_out(plan: FloorPlan, rng: random.Random, arrive_ms: int) -> Walk:
+    """Five times into the zone next door for some seconds, and back."""
+    if not plan.passages:
+        raise ValueError("there are no two zones with a passage between them")
+    passage = rng.choice([passage for passage in plan.passages if plan.pay_in not in passage.zones] or list(plan.passages))
+    mine, other = rng.sample(sorted(passage.zones), 2)
+    itinerary = _Itinerary(plan, rng, arrive_ms, NORMAL.speed_m_s)
+    for _ in range(5):
+        for zone, pause_ms in ((mine, (5_000, 20_000)), (other, (1_000, 6_000))):
+            itinerary.go_to(_shelf(plan.area(zone), rng), zone)
+            itinerary.stand(rng.randint(*pause_ms))
+    itinerary.go_to(_shelf(plan.area(mine), rng), mine)
+    return itinerary.leave()
+
+
+def _survey(plan: FloorPlan, rng: random.Random, arrive_ms: int) -> Walk:
+    """A technician: half a minute in each zone, all over it, turning at each end."""
+    itinerary = _Itinerary(plan, rng, arrive_ms, (0.8, 0.8))
+    for area in plan.areas:
+        for index in range(6):
+            itinerary.go_to(_shelf(area, rng, from_border_m=0.4), area.name)
+            itinerary.stand(rng.randint(1_000, 3_000) if index else 6_000)
+    return itinerary.leave()
+
+
+WalkKind = Callable[[FloorPlan, random.Random, int], Walk]
+"""(plan, luck, arrival in milliseconds) → one visit; ``ValueError`` for a plan in which nobody can walk like that."""
+WALKS: dict[str, WalkKind] = {
+    "normal": _shopping(NORMAL),
+    "errand": _shopping(ERRAND),
+    "browsing": _shopping(BROWSING),
+    "standing": _standing,
+    "border": _along_a_border,
+    "in-and-out": _in_and_out,
+    "survey": _survey,
+}
+"""The kinds of walks by name."""
+
+
+def _departments(plan: FloorPlan) -> list[str]:
+    doors = {plan.zone_at(plan.way_in), plan.pay_in}
+    return [area.name for area in plan.areas if area.name not in doors] or [area.name for area in plan.areas]
+
+
+def _borders(plan: FloorPlan) -> list[tuple[str, Point, Point]]:
+    """Zones and the edges, longer than two metres, behind which another zone lies."""
+    return [
+        (area.name, a, b)
+        for area in plan.areas
+        for other in sorted(plan.neighbours(area.name))
+        for a, b in area.common_edges(plan.area(other))
+        if a.distance_to(b) > 2
+    ]
+
+
+def _beside(area: Area, start: Point, end: Point, share: float, inside_m: float) -> Point:
+    """A place within the area, so far from the line start–end, and ``share`` of the way along it."""
+    length = start.distance_to(end)
+    nx, ny = (start.y - end.y) / length, (end.x - start.x) / length
+    x, y = start.x + share * (end.x - start.x), start.y + share * (end.y - start.y)
+    left, right = Point(x + inside_m * nx, y + inside_m * ny), Point(x - inside_m * nx, y - inside_m * ny)
+    return left if area.contains(left) else right
+
+
+def _shelf(area: Area, rng: random.Random, *, from_border_m: float = SHELF_DISTANCE_M) -> Point:
     """A place in the zone to stop at; its middle when it is too narrow for the distance."""
     xs, ys = [corner.x for corner in area.polygon], [corner.y for corner in area.polygon]
     for _ in range(50):
         place = Point(rng.uniform(min(xs), max(xs)), rng.uniform(min(ys), max(ys)))
-        if area.contains(place) and area.border_distance(place) >= SHELF_DISTANCE_M:
+        if area.contains(place) and area.border_distance(place) >= from_border_m:
             return place
     return Point(sum(xs) / len(xs), sum(ys) / len(ys))

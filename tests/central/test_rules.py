@@ -54,6 +54,8 @@ def proposal(kind: PromotionKind = "offer", deadline: int = NOW_MS + 30_000) -> 
         (replace(GOOD, pushes_this_visit=1), "push_spent"),
         (replace(GOOD, pushes_this_visit=1, pushes_per_visit=2), None),
         (replace(GOOD, pushes_per_visit=0), "push_spent"),
+        (replace(GOOD, decides=False), "not_decider"),
+        (replace(GOOD, decides=False, is_test=True), "not_decider"),
     ],
 )
 def test_each_reason(facts: Facts, reason: str | None) -> None:
@@ -74,6 +76,7 @@ def test_what_could_not_reach_the_app_in_time_is_late(left_ms: int, reason: str 
 
 def test_the_reason_that_is_nobodys_fault_comes_first() -> None:
     everything = Facts(NOW_MS, None, Consent.NONE, None, 9, 9, 0)
+    assert refusal(proposal(deadline=NOW_MS - 1), replace(everything, decides=False)) == "not_decider"
     assert refusal(proposal(deadline=NOW_MS - 1), everything) == "late"
     assert refusal(proposal(), everything) == "unknown_shopper"
     assert refusal(proposal(), replace(everything, inbox="anna")) == "no_consent"

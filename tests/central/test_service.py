@@ -15,7 +15,7 @@ import pytest
 from gateway.central import records
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
-from gateway.contract.messages import Ack, AppOffer, CentralState, Decision, Receipt, ReceiptData, read
+from gateway.contract.messages import Ack, AppOffer, CentralState, Decision, Receipt, ReceiptData, StaffAlarm, read
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import CentralSettings, CentralStore
 from gateway.core.model import Consent
@@ -79,7 +79,13 @@ class World:
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         async with self.broker.client() as self.client:
-            for topic in ("central/state", "stores/+/down/+/ack", "stores/+/down/+/decision", "app/+/offer"):
+            for topic in (
+                "central/state",
+                "stores/+/down/+/ack",
+                "stores/+/down/+/decision",
+                "stores/+/staff",
+                "app/+/offer",
+            ):
                 await self.client.subscribe(topic, qos=1)
             reading = asyncio.create_task(self._read())
             try:
@@ -114,6 +120,11 @@ class World:
         """`granted`, or the reason why not."""
         found = [read(Decision, payload, "decision").data for payload in self.on("stores/demo/down/pi-1/decision")]
         return ["granted" if decision.granted else decision.reason or "" for decision in found if decision.offer == offer]
+
+    def alarms(self) -> list[str]:
+        """What the staff of the store was told, in short."""
+        told = [read(StaffAlarm, payload, "alarm").data for payload in self.on("stores/demo/staff")]
+        return [f"{one.subject} {one.name} {one.state}{' over' if one.is_over else ''}" for one in told]
 
     def offers(self, inbox: str) -> list[AppOffer]:
         return [read(AppOffer, payload, "offer") for payload in self.on(f"app/{inbox}/offer")]
@@ -162,9 +173,17 @@ class World:
         message = Receipt(id=receipt, source=f"app/{inbox}", time=now_ms(), data=ReceiptData(offer=offer, state="shown"))
         await self.client.publish(f"app/{inbox}/receipt", message.to_json(), qos=1)
 
-    async def be_born(self, oldest_seq: int, epoch: str = EPOCH) -> None:
-        document = {**STATUS, "time": now_ms(), "data": {"state": "online", "epoch": epoch, "oldest_seq": oldest_seq}}
-        await self.client.publish("stores/demo/up/pi-1/status", json.dumps(document), qos=1, retain=True)
+    async def be_born(self, oldest_seq: int, epoch: str = EPOCH, gateway: str = "pi-1", **more: Any) -> None:
+        data = {"state": "online", "epoch": epoch, "oldest_seq": oldest_seq, **more}
+        document = {**STATUS, "time": now_ms(), "data": data}
+        await self.client.publish(f"stores/demo/up/{gateway}/status", json.dumps(document), qos=1, retain=True)
+
+    async def claim(self, term: int, decider: str, gateway: str = "pi-1", state: str = "online") -> None:
+        """A status of one gateway that names who decides."""
+        before = len(self.acks())
+        await self.be_born(1, gateway=gateway, decider=decider, term=term, state=state)
+        if state == "online" and gateway == "pi-1":
+            await self.until(lambda: len(self.acks()) > before)
 
     def rows(self, question: str) -> list[Any]:
         return transact(self.path, CENTRAL, lambda db: db.execute(question).fetchall())
@@ -317,6 +336,37 @@ async def test_every_refusal_says_why(world: World) -> None:
     assert world.rows("SELECT count(*) FROM offer") == [(9,)]
 
 
+async def test_only_who_decides_in_the_store_gets_grants(world: World) -> None:
+    assert await world.answer("o1", "anna", "card", kind="info") == "granted", "nobody has claimed anything yet"
+    await world.claim(1, "pi-1")
+    assert await world.answer("o2", "anna") == "granted"
+    await world.claim(2, "pi-2", gateway="pi-2")
+    await world.claim(1, "pi-1")
+    assert await world.answer("o3", "chiara") == "not_decider"
+    await world.claim(2, "pi-1")
+    assert await world.answer("o4", "chiara") == "granted", "in one term the name that comes first"
+    await world.claim(2, "pi-2")
+    assert await world.answer("o5", "chiara") == "already_granted"
+    assert world.rows("SELECT store, term, gateway FROM decider") == [("demo", 2, "pi-1")]
+
+
+async def test_a_will_tells_who_decides_and_central_keeps_it_over_a_restart(quiet: World) -> None:
+    async with quiet.central():
+        await quiet.claim(7, "pi-9", gateway="pi-9", state="offline")
+        await quiet.until(lambda: quiet.rows("SELECT term, gateway FROM decider") == [(7, "pi-9")])
+    async with quiet.central():
+        await quiet.claim(6, "pi-1")
+        assert await quiet.answer("o1", "anna") == "not_decider"
+    assert not quiet.offers("anna")
+
+
+async def test_events_of_a_gateway_that_does_not_decide_are_stored_all_the_same(world: World) -> None:
+    await world.claim(2, "pi-2", gateway="pi-2")
+    assert await world.answer("o1", "anna") == "not_decider"
+    await world.until(lambda: 1 in world.acks())
+    assert world.rows("SELECT type FROM event") == [("offer.matched.v1",)]
+
+
 async def test_open_decisions_are_repeated_to_a_gateway_that_comes_back(world: World) -> None:
     await world.answer("o1", "anna")
     await world.answer("o2", "ben")
@@ -372,6 +422,59 @@ async def test_receipts_are_kept_once_and_for_own_offers_only(world: World) -> N
         ("r-1", "anna", "o1", "shown"),
         ("r-3", "anna", "o1", "shown"),
     ]
+
+
+# ---- beacons and receivers ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_staff_is_told_once_of_each_change(world: World) -> None:
+    await world.send("beacon.health.v1", state="silent", before="ok")
+    await world.send("beacon.health.v1", changed="battery_state", before="ok", battery_state="low")
+    deaf = await world.send("receiver.health.v1", state="deaf", before="hearing", step=None, helped=None)
+    # It comes again, then a step that does not help, and another gateway says the same.
+    await world.send("receiver.health.v1", seq=deaf, state="deaf", before="hearing")
+    await world.send("receiver.health.v1", state="deaf", before="deaf", step="restart-scan", helped=False)
+    await world.send("receiver.health.v1", state="deaf", before="hearing", step=None, told_by="canaries")
+    await world.send("receiver.health.v1", state="hearing", before="deaf", step="power-cycle", helped=True)
+    await world.send("beacon.health.v1", state="learning", before="silent")
+    await world.until(lambda: world.acks()[-1:] == [7])
+    expected = ["beacon shelf-7 silent", "battery shelf-7 low", "receiver door deaf", "receiver door hearing over"]
+    await world.until(lambda: world.alarms() == [*expected, "beacon shelf-7 learning over"])
+    first = read(StaffAlarm, world.on("stores/demo/staff")[0], "alarm")
+    assert first.data.zone == "dairy"
+    assert first.data.text["de"].startswith("Beacon shelf-7 (dairy) ist nicht mehr zu hören")
+    assert first.data.text["en"].startswith("Beacon shelf-7 (dairy) is not heard any more")
+    assert world.rows("SELECT * FROM staff_outbox") == []
+    assert world.rows("SELECT subject, name, state FROM health ORDER BY subject") == [
+        ("battery", "shelf-7", "low"),
+        ("beacon", "shelf-7", "learning"),
+        ("receiver", "door", "hearing"),
+    ]
+
+
+async def test_what_is_past_when_it_is_told_alarms_nobody(world: World) -> None:
+    """What happens now goes before what waited for the network."""
+    document = {**EVENTS["beacon.health.v1"], "epoch": EPOCH, "time": now_ms() - 60_000}
+    await world.send("beacon.health.v1", seq=2, state="ok", before="silent")
+    await world.until(lambda: world.alarms() == ["beacon shelf-7 ok over"])
+    late = {**document, "seq": 1, "id": f"{EPOCH}-1", "history": True}
+    await world.client.publish("stores/demo/up/pi-1/event", json.dumps(late), qos=1)
+    await world.until(lambda: world.acks()[-1:] == [2])
+    await world.send("beacon.health.v1", seq=3, state="covered", before="ok")
+    await world.until(lambda: world.alarms() == ["beacon shelf-7 ok over", "beacon shelf-7 covered"])
+
+
+async def test_every_alarm_has_its_words(world: World) -> None:
+    for state in ("weak", "covered", "moved", "silent", "cloned", "ok"):
+        await world.send("beacon.health.v1", state=state)
+    for state in ("low", "ok"):
+        await world.send("beacon.health.v1", changed="battery_state", battery_state=state)
+    for state, before in (("impaired", "hearing"), ("deaf", "impaired"), ("hearing", "deaf")):
+        await world.send("receiver.health.v1", state=state, before=before)
+    await world.until(lambda: len(world.alarms()) == 11)
+    texts = [read(StaffAlarm, payload, "alarm").data.text for payload in world.on("stores/demo/staff")]
+    assert all(text.keys() == {"de", "en"} and "{" not in text["de"] + text["en"] for text in texts)
+    assert len({text["de"] for text in texts}) == len(texts)
 
 
 # ---- what it does not believe -------------------------------------------------------------------------------------------------

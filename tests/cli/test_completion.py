@@ -29,6 +29,7 @@ def config(tmp_path: Path) -> Path:
     file.write_text(
         f'store = "demo"\nstore_number = 1\ngateway = "pi-1"\nstate_dir = "{tmp_path}"\n'
         '[[receivers]]\nname = "door"\n[[receivers]]\nname = "back"\n'
+        '[[foreign_receivers]]\nname = "ceiling"\nkind = "espresense"\nreceivers = { room = "attic" }\n'
     )
     return file
 
@@ -63,7 +64,8 @@ def test_commands_and_options_are_completed(gateway: Forked, line: str, offered:
         ("beacon add {} x --zone de", ["deli"]),
         ("beacon remove {} ", ["shelf-7"]),
         ("receiver remove {} ", ["door"]),
-        ("receiver add {} ", ["back"]),
+        ("receiver add {} ", ["attic", "back"]),
+        ("receiver test {} ", ["attic", "back", "door"]),
         ("receiver add {} back --covers dai", ["dairy"]),
         ("zone show {} x", []),
         ("offer show {} ", []),

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from gateway.cli.app import app
-from gateway.contract import control, offer_view, promotion_lint, shop_view
+from gateway.contract import control, offer_view, promotion_lint, recording, shop_view
 from gateway.contract.fields import Strict
 
 Command = Any
@@ -19,12 +19,17 @@ SHAPES: dict[str, type[Strict]] = {
     "zone list": shop_view.Zones,
     "zone show": shop_view.ZoneWithPromotions,
     "zone remove": shop_view.Changed,
+    "zone learn": recording.ZoneLearnt,
+    "zone evaluate": recording.ZoneEvaluation,
     "beacon add": shop_view.BeaconChanged,
     "beacon list": shop_view.Beacons,
+    "beacon health": control.BeaconsHealth,
+    "beacon relearn": control.BeaconsHealth,
     "beacon remove": shop_view.Changed,
     "receiver add": shop_view.ReceiverChanged,
     "receiver list": shop_view.Receivers,
     "receiver remove": shop_view.Changed,
+    "receiver test": control.ReceiverTested,
     "shop check": shop_view.ShopChecked,
     "shop export": control.ShopInForce,
     "shop import": shop_view.Changed,

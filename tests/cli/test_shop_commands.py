@@ -256,6 +256,49 @@ def test_receivers_are_those_of_the_shop_and_of_the_settings(gateway: Forked, tm
     assert "note: attic is no adapter of this machine" in shop("receiver add attic --zone wine").stdout
 
 
+def test_foreign_receivers_are_receivers(gateway: Forked, tmp_path: Path) -> None:
+    """One of them is named in the settings, the other has what nobody else claims; the shop does not know all of them."""
+    more = (
+        '[[receivers]]\nname = "door"\nadapter = "hci1"\n'
+        '[[foreign_receivers]]\nname = "walls"\nkind = "raddec"\nreceivers = { 0a = "roof", 0b = "attic" }\n'
+        '[[foreign_receivers]]\nname = "rooms"\nkind = "espresense"\n'
+    )
+    shop = Shop(gateway, tmp_path, {**SHOP, "anchors": {**SHOP["anchors"], "roof": {"kind": "receiver", "zone": "wine"}}}, more)
+    assert shop("receiver list").stdout.splitlines() == [
+        "receiver  zone      covers       adapter  remark",
+        "ceiling   –         wine         rooms    –",
+        "door      entrance  dairy, wine  hci1     –",
+        "roof      wine      –            walls    –",
+        "attic     –         –            walls    stands nowhere: gateway receiver add attic --zone ZONE",
+    ]
+    views = {view["name"]: view for view in shop("receiver list --json").json["receivers"]}
+    assert [(views[name]["foreign"], views[name]["gateway"]) for name in ("door", "roof", "ceiling")] == [
+        (None, None),
+        ("walls", None),
+        ("rooms", None),
+    ]
+    status, checks = (json.loads(shop(f"{command} --json").stdout) for command in ("status", "doctor"))
+    assert [receiver["name"] for receiver in status["receivers"]] == ["door", "roof", "attic", "ceiling"]
+    assert "receiver attic stands nowhere" in [check["found"] for check in checks["checks"]]
+    assert "note:" not in shop("receiver add attic --zone wine").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "said"),
+    [
+        ("takeover", 75, "the gateway is not running, so it cannot decide."),
+        ("receiver test door", 75, "the gateway is not running, so nothing is heard."),
+        ("receiver test door --for 6m", 2, "--for 6m is too long"),
+        ("receiver test door --for soon", 2, "soon is no duration"),
+        ("receiver test Door", 2, "Door is no name of a receiver"),
+    ],
+)
+def test_what_needs_a_running_gateway_says_so(gateway: Forked, tmp_path: Path, command: str, exit_code: int, said: str) -> None:
+    done = Shop(gateway, tmp_path, SHOP)(command)
+    assert (done.returncode, "Traceback" in done.stderr) == (exit_code, False)
+    assert said in done.stderr
+
+
 def test_what_people_wrote_cannot_steer_the_terminal(gateway: Forked, tmp_path: Path) -> None:
     shop = Shop(gateway, tmp_path, {"zones": {"a": {"title": "\x1b[31mred\u202e"}}})
     for command in ("zone list", "zone show a", "zone add a --title \x1b[2J --replace", "shop export"):

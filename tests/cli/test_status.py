@@ -40,6 +40,11 @@ WELL: dict[str, Any] = {
 }  # fmt: skip
 DEAF = {**WELL["receivers"][0], "state": "deaf", "trouble": "hci0: is powered off. bluetoothctl power on"}
 SILENT = {**WELL["receivers"][0], "heard_s_ago": 300.0}
+RADIO = {"address": "00:1A:7D:DA:71:0A", "source": "kernel", "since_s": 75.0}
+WITHOUT_HELPER = {
+    **WELL["receivers"][0],
+    "radio": {**RADIO, "source": "bluetoothd", "helper_trouble": "gateway-radio does not run."},
+}
 NOWHERE = {**WELL["receivers"][0], "in_shop": False}
 
 
@@ -62,14 +67,25 @@ def status(**changes: Any) -> Status:
         ({"receivers": [NOWHERE]}, "gateway receiver add door --zone"),
         ({"receivers": [DEAF]}, "powered off"),
         ({"receivers": [SILENT]}, "has heard nothing for 300 s"),
+        ({"blind_zones": ["dairy", "wine"]}, "Nobody can be heard in dairy, wine, and promotions there pause"),
         ({"broker": {**WELL["broker"], "state": "offline"}}, "broker.example.org:8883 is not reached"),
         ({"central": "offline"}, "Central is offline"),
         ({"central": "unknown"}, "central/state"),
         ({"outbox": {"rows": 9, "oldest_s": 100.0, "last_ack_s": None}}, "not acknowledged events for 100 s"),
+        ({"beacon_faults": {"a": "low"}}, "Beacon a has a low battery"),
+        ({"beacon_faults": {"a": "moved"}}, "gateway beacon relearn a"),
+        ({"beacon_faults": {"a": "low", "b": "covered", "c": "silent"}}, "Beacon c is not heard any more"),
+        ({"beacon_faults": {"a": "low", "b": "cloned"}}, "2 beacons are not as they should be"),
+        ({"beacon_faults": {"a": "weak"}, "blind_zones": ["dairy"], "central": "offline"}, "Nobody can be heard in dairy"),
         ({"catalogue": None}, "gateway offer import"),
         ({"roster_size": 0}, "test-shopper add"),
         ({"mode": "listen-only"}, 'mode = "live"'),
+        ({"role": "receive", "decider": "pi-2", "decider_online": True}, "receives for gateway pi-2, which decides"),
+        ({"role": "receive", "decider": "pi-2", "decider_online": False}, "if it is gone, gateway takeover"),
+        ({"role": "receive"}, "No gateway of the store decides"),
         ({"catalogue": {**WELL["catalogue"], "in_force": 0}}, "gateway offer list"),
+        ({"receivers": [WITHOUT_HELPER]}, "misses much of what is sent. gateway-radio does not run."),
+        ({"receivers": [{**WITHOUT_HELPER, "trouble": "hci0: stuck."}]}, "Receiver door hears, but: hci0: stuck."),
         # What hides the rest comes first.
         ({"clock": "unsynchronised", "zones": 0, "central": "offline"}, "timedatectl"),
         ({"central": "offline", "catalogue": None, "roster_size": 0}, "Central is offline"),
@@ -91,6 +107,28 @@ def test_all_is_on_one_screen() -> None:
         "broker.example.org:8883 online", "5000 MiB free", "ibeacon.length 4", "next: Nothing: all is well.",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_beacons_and_deaf_zones_have_their_lines_when_there_is_something_to_say() -> None:
+    text = "\n".join(screen(status(beacon_faults={"shelf-7": "silent", "shelf-1": "low"}, blind_zones=["dairy"])))
+    assert "beacons     shelf-1 battery low, shelf-7 silent" in text
+    assert "deaf zones  dairy: promotions pause" in text
+    assert "beacons " not in "\n".join(screen(status()))
+
+
+def test_a_deaf_receiver_says_why_since_when_and_what_was_tried() -> None:
+    tried = {"step": "power-cycle", "s_ago": 12.0, "helped": False}
+    receivers = [
+        {**DEAF, "radio": {**RADIO, "cause": "silence", "last_recovery": tried}},
+        {**WELL["receivers"][0], "radio": {**RADIO, "last_recovery": {**tried, "helped": True, "s_ago": 4000.0}}},
+        WITHOUT_HELPER,
+    ]
+    lines = screen(status(receivers=receivers))
+    assert max(map(len, lines)) <= 130
+    text = "\n".join(lines)
+    assert "deaf, 42.5 heard/s, silent since 1 min 15 s, power-cycle did not help 12 s ago" in text
+    assert text.count("power-cycle") == 1, "what was long ago is left out"
+    assert "sudo systemctl enable --now gateway-radio" in text
 
 
 def test_what_came_from_outside_cannot_steer_the_terminal() -> None:
@@ -194,5 +232,10 @@ async def test_doctor_knows_bluetoothds_adapters(
         done = await asyncio.to_thread(
             gateway, "doctor", "--config", str(config), "--json", DBUS_SYSTEM_BUS_ADDRESS=bluez.address
         )
-    radio = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "radio"]
+    checks = json.loads(done.stdout)["checks"]
+    radio = [check for check in checks if check["name"] == "radio"]
     assert (radio[0]["found"], radio[0]["state"]) == (found, state)
+    [helper] = [check for check in checks if check["name"] == "helper"]
+    assert helper["state"] == "warning"
+    assert "through bluetoothd only" in helper["found"]
+    assert "sudo systemctl enable --now gateway-radio" in helper["do"]

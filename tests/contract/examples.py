@@ -5,6 +5,7 @@ from typing import Any
 from gateway.contract import messages
 from gateway.contract.downlinks import SignedMessage
 from gateway.contract.messages import CloudEvent
+from gateway.contract.relayed import GatewaySighting
 
 Json = dict[str, Any]
 
@@ -50,6 +51,29 @@ EVENTS: dict[str, Json] = {
             "deadline": LATER,
             "catalogue_version": 4,
         },
+        "beacon.health.v1": {
+            "beacon": "shelf-7",
+            "zone": "dairy",
+            "changed": "state",
+            "before": "ok",
+            "first_sign_time": AT,
+            "state": "silent",
+            "battery_state": "low",
+            "battery_v": 2.31,
+            "battery_percent": 9,
+            "temperature_c": 6.5,
+            "days_left_least": 0,
+            "days_left_most": 9,
+        },
+        "receiver.health.v1": {
+            "receiver": "door",
+            "state": "hearing",
+            "before": "deaf",
+            "cause": "heard nothing for 90 s.",
+            "step": "restart-scan",
+            "helped": True,
+            "told_by": "supervision",
+        },
         "tombstone.v1": {"reason": "erased"},
     }.items()
 }
@@ -61,7 +85,39 @@ OTHERS: dict[type[CloudEvent], Json] = {
         **_ENVELOPE,
         "id": "s-1",
         "type": "gateway.status.v1",
-        "data": {"state": "online", "version": "0.1.0", "epoch": EPOCH, "oldest_seq": 5},
+        "data": {
+            "state": "online",
+            "version": "0.1.0",
+            "epoch": EPOCH,
+            "oldest_seq": 5,
+            "decider": "pi-1",
+            "term": 2,
+            "receivers": ["door"],
+        },
+    },
+    GatewaySighting: {
+        **_ENVELOPE,
+        "id": "r-1",
+        "source": "stores/demo/gateways/pi-2",
+        "type": "gateway.sighting.v1",
+        "data": {
+            "session": "0123456789abcdef",
+            "seq": 3,
+            "sent_ms": 1000,
+            "receivers": [{"name": "cellar", "state": "deaf", "heard": 9, "trouble": "hears nothing."}],
+            "sightings": [
+                {
+                    "shopper": SHOPPER,
+                    "receiver": "cellar",
+                    "rssi_dbm": -70,
+                    "age_ms": 40,
+                    "consent": 1,
+                    "hint": {"short_id": 9, "rssi_dbm": -60.5, "minute": 29833100},
+                }
+            ],
+            "levels": [{"beacon": "shelf-7", "receiver": "cellar", "rssi_dbm": -70, "age_ms": 0, "count": 4}],
+            "telemetry": [{"beacon": "shelf-7", "receiver": "cellar", "age_ms": 7, "advertisements": 12, "uptime_ms": 900}],
+        },
     },
     messages.Telemetry: {
         **_ENVELOPE,
@@ -114,6 +170,19 @@ OTHERS: dict[type[CloudEvent], Json] = {
             "url": "https://example.org/yoghurt",
             "valid_until": LATER,
             "matched_time": AT,
+        },
+    },
+    messages.StaffAlarm: {
+        **_CENTRAL,
+        "id": f"{EPOCH}-7-alarm",
+        "type": "staff.alarm.v1",
+        "data": {
+            "subject": "beacon",
+            "name": "shelf-7",
+            "zone": "dairy",
+            "state": "silent",
+            "is_over": False,
+            "text": {"de": "Still.", "en": "Silent."},
         },
     },
     messages.Receipt: {

@@ -72,6 +72,14 @@ def test_phones_are_kept_only_when_all_three_privacy_settings_are_made(controlle
         (LEAST + f"[trust]\npublic_keys = {['0' * 64] * 3}", "trust.public_keys: "),
         (LEAST + "[[receivers]]\nname = 'a'\n[[receivers]]\nname = 'a'", "two receivers have the same name"),
         (LEAST + "[[receivers]]\nname = 'a'\nadapter = 'eth0'", "receivers.0.adapter: "),
+        (LEAST + "[[receivers]]\nname = 'a'\nadapter = '00:1A:7D:DA:71'", "receivers.0.adapter: "),
+        (
+            LEAST + "[[receivers]]\nname = 'a'\nadapter = '00:1A:7D:DA:71:0A'\n"
+            "[[receivers]]\nname = 'b'\nadapter = '00:1a:7d:da:71:0a'",
+            "two receivers have the same adapter",
+        ),
+        (LEAST + "[radio]\nsilence_s = 5", "radio.silence_s: "),
+        (LEAST + "[radio]\nreboot = true", "radio.reboot: Extra inputs"),
         (LEAST + "[storage]\nquota_mib = 0", "storage.quota_mib: "),
         (LEAST + "[storage]\nkeep_ledger_days = 8", "storage.keep_ledger_days: "),
         (LEAST.replace("4711", "-1"), "store_number: "),

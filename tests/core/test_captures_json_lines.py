@@ -30,6 +30,16 @@ def test_reading_undoes_writing(heard: list[tuple[str, int, bytes, Instant]]) ->
     assert (reader.counts.frames, reader.counts.advertisements, reader.counts.damage) == (len(heard), len(heard), None)
 
 
+@given(names, st.integers(-200, 200), st.binary(max_size=40), st.integers(0, 10**17), st.integers(0, 10**17), st.booleans())
+def test_what_we_write_reads_as_the_same_json_spaced_otherwise(
+    receiver: str, rssi: int, data: bytes, mono_ms: int, wall_ms: int, odd: bool
+) -> None:
+    line = encode(receiver, rssi, data, Instant(mono_ms, wall_ms))
+    if odd:
+        line = line.replace('"}', '0"}')
+    assert JsonLines().feed((HEADER + line).encode()) == JsonLines().feed((HEADER + line.replace(": ", ":")).encode())
+
+
 GOOD = '{"mono_ms": 1, "wall_ms": 2, "receiver": "pi", "rssi": -60, "data": "020106"}'
 
 

@@ -268,14 +268,17 @@ def test_everything_is_counted_once(data: bytes, counted: dict[str, Any]) -> Non
     found = {"beacons": counters.beacons, "strangers": counters.strangers, "rejects": counters.rejects}
     assert found == {"beacons": 0, "strangers": 0, "rejects": {}} | counted
     assert counters.advertisements == 1
-    assert store.pipeline.beacon_heard_ms == ({"b-dairy": store.now.mono_ms} if counted == {"beacons": 1} else {})
+    heard = {beacon.name: beacon.heard_ms for beacon in store.pipeline.canaries.health().beacons if beacon.heard_ms is not None}
+    assert heard == ({"b-dairy": store.now.mono_ms} if counted == {"beacons": 1} else {})
 
 
 def test_a_beacon_with_minor_zero_is_a_beacon_like_others() -> None:
     anchors = {"b-zero": Anchor("b-zero", "beacon", "dairy", uuid=UUID, major=1, minor=0)}
     store = Store(Shop(ZONES, anchors))
     store.pipeline.receive("hci0", ADDRESS, -60, advertised(IBeacon(UUID, 1, 0, -59)), store.now)
-    assert list(store.pipeline.beacon_heard_ms) == ["b-zero"]
+    assert [(beacon.name, beacon.heard_ms) for beacon in store.pipeline.canaries.health().beacons] == [
+        ("b-zero", store.now.mono_ms)
+    ]
 
 
 # ---- strangers ----------------------------------------------------------------------------------------------------------------

@@ -96,6 +96,9 @@ class Running:
         running = asyncio.create_task(self.daemon.run([Listening()], stop))
         while not self.settings.control_path.exists() and not running.done():  # noqa: ASYNC110 -- a file announces nothing
             await asyncio.sleep(0.005)
+        resting = asyncio.create_task(self.daemon.at_rest.wait())
+        await asyncio.wait((resting, running), return_when=asyncio.FIRST_COMPLETED)
+        resting.cancel()
         try:
             yield self
         finally:

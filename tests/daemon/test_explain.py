@@ -200,6 +200,13 @@ DAY_MS = 86_400_000
         ),
         pytest.param(
             promotion("a"),
+            {"zone_is_blind": True},
+            "beacon_unhealthy: nobody could be heard in dairy: its receivers were deaf or its beacons silent "
+            "(gateway beacon health)",
+            id="a zone that has gone deaf",
+        ),
+        pytest.param(
+            promotion("a"),
             {"conflict": True},
             "conflict: the same token was loud in two zones that are far apart: somebody may be repeating it",
             id="conflict",

@@ -133,6 +133,7 @@ _VARIES = (
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z|[+-]\d\d:\d\d)?", "<time>"),
     (r"\b\d\d:\d\d:\d\d\b", "<clock>"),
     (r'("bootid": |"monotonicms": )"[^"]*"', r"\1<n>"),
+    (r'("heard": )\d+', r"\1<n>"),
     (r'("[a-z_]+_(mib|ms|s)": )\d+(\.\d+)?', r"\1<n>"),
     (r"\b[0-9a-f]{8}-d[1-9]\d*\b", "<decision>"),
     (r"\b(?=[a-f]*\d)[0-9a-f]{16,}\b", "<id>"),

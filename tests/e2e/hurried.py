@@ -15,12 +15,12 @@ from gateway.central.inbox import Inboxes
 from gateway.central.service import Central
 from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
-from gateway.cli.run import AdapterEar
 from gateway.contract.messages import AppOffer
 from gateway.contract.settings import CentralSettings, Settings, read_settings
 from gateway.contract.shop import read_shop
 from gateway.core.model import ClockQuality, Instant
 from gateway.daemon import Daemon
+from gateway.daemon.adapters import AdapterEars
 from tests.e2e.world import Pace
 
 
@@ -44,8 +44,10 @@ async def run_gateway(config: Path, clock: HurriedClock) -> None:
     settings = read_settings(config, Settings)
     daemon = Daemon(settings, read_shop(settings.shop_path.read_bytes(), "shop").compiled(), clock)
     # The radio has the machine's clock: its patience is about BlueZ, which is not in a hurry.
-    ears = [AdapterEar(receiver, settings, daemon, lambda: time.monotonic_ns() // 1_000_000) for receiver in settings.receivers]
-    await daemon.run(ears, stop_on_signals())
+    ears = AdapterEars(
+        settings, daemon.heard, lambda: time.monotonic_ns() // 1_000_000, clock.now, changed=daemon.receiver_changed
+    )
+    await daemon.run([ears], stop_on_signals())
 
 
 async def run_central(config: Path, clock: HurriedClock) -> None:

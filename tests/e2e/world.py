@@ -22,7 +22,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -51,13 +51,14 @@ STORE = "demo"
 STORE_NUMBER = 4711
 GATEWAY = "pi-1"
 INBOXES = ("anna", "ben")
+SECOND = "pi-2"
 RECEIVERS = {"pi-bakery": "hci0", "pi-dairy": "hci1"}
-ADAPTER_OF = {"bakery": "hci0", "dairy": "hci1"}
+SECOND_RECEIVERS = {"pi2-bakery": "hci2", "pi2-dairy": "hci3"}
 NEAR_DBM, FAR_DBM = -52, -84
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("gateway")
 
-SHOP = {
+SHOP: dict[str, dict[str, Any]] = {
     "zones": {
         "bakery": {"title": "Bakery", "neighbours": ["dairy"]},
         "dairy": {"title": "Dairy", "neighbours": ["bakery"]},
@@ -296,6 +297,8 @@ class Options:
     """Access list of the broker."""
     visit_gap_s: int = 1800
     inboxes: Sequence[str] = ("anna",)
+    second: bool = False
+    """Whether a second gateway, ``world.second``, receives for the first."""
 
 
 @dataclass(slots=True)
@@ -320,13 +323,16 @@ class World:
         self.phones = {name: Phone(key, self.pace, self.day_start, name) for name, key in template.keys.items()}
         self.strangers: list[Phone] = []
         self.advertise_every_s = 0.2
+        self.shielded: set[str] = set()
+        """Receivers that hear nobody."""
+        self.receivers = {**RECEIVERS, **(SECOND_RECEIVERS if options.second else {})}
         self._template = template
         self._background: list[asyncio.Task[None]] = []
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._prepare()
-        self.bluez = await self._exits.enter_async_context(FakeBlueZ(*RECEIVERS.values()))
+        self.bluez = await self._exits.enter_async_context(FakeBlueZ(*self.receivers.values()))
         self._name_programs()
         for program in self.programs:
             await program.start()
@@ -341,7 +347,7 @@ class World:
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(program.kill() for program in self.programs))
         # BlueZ notices that its client has gone; only then may its bus go.
-        for adapter in RECEIVERS.values():
+        for adapter in self.receivers.values():
             with contextlib.suppress(TimeoutError):
                 await self.bluez.wait_scanning(adapter, None, timeout_s=2)
         await self._exits.aclose()
@@ -352,8 +358,9 @@ class World:
         options = self.options
         shutil.copytree(self._template.folder, self.folder, dirs_exist_ok=True)
         (self.folder / "broker").mkdir()
-        (self.folder / "gateway").mkdir()
-        (self.folder / "gateway" / "shop.json").write_text(json.dumps(SHOP))
+        for state_dir in ("gateway", SECOND):
+            (self.folder / state_dir).mkdir()
+            (self.folder / state_dir / "shop.json").write_text(json.dumps(self._shop()))
         self.write_broker_config(options.acl)
         self.write_gateway_config(private=options.private)
         text = central_toml(self.folder, self._broker_toml(), self.day_start, options.visit_gap_s)
@@ -362,13 +369,23 @@ class World:
     def _broker_toml(self) -> str:
         return f'[broker]\nhost = "127.0.0.1"\nport = {self.port}\nprotocol = "{self.options.protocol}"\n'
 
+    def _shop(self) -> dict[str, Any]:
+        more = {name: {"kind": "receiver", "zone": name.partition("-")[2]} for name in SECOND_RECEIVERS}
+        return {**SHOP, "anchors": {**SHOP["anchors"], **more}} if self.options.second else SHOP
+
     def write_gateway_config(self, *, private: bool) -> None:
-        """Settings of the gateway; ``private``: whether those about privacy are made."""
+        """Settings of both gateways; ``private``: whether those about privacy are made."""
+        self._write_gateway_config(GATEWAY, "gateway", RECEIVERS, private=private)
+        self._write_gateway_config(SECOND, SECOND, SECOND_RECEIVERS, private=private, role="receive")
+
+    def _write_gateway_config(
+        self, gateway: str, name: str, adapters: dict[str, str], *, private: bool, role: str = "decide"
+    ) -> None:
         privacy = '[privacy]\ncontroller = "A shop"\ncontact = "privacy@shop.example"\ndpia_ack = true\n'
-        receivers = "".join(f'[[receivers]]\nname = "{name}"\nadapter = "{adapter}"\n' for name, adapter in RECEIVERS.items())
-        (self.folder / "gateway.toml").write_text(
-            f'store = "{STORE}"\nstore_number = {STORE_NUMBER}\nday_start_s = {self.day_start}\ngateway = "{GATEWAY}"\n'
-            f'state_dir = "{self.folder / "gateway"}"\n{self._broker_toml()}[trust]\n'
+        receivers = "".join(f'[[receivers]]\nname = "{anchor}"\nadapter = "{adapter}"\n' for anchor, adapter in adapters.items())
+        (self.folder / f"{name}.toml").write_text(
+            f'store = "{STORE}"\nstore_number = {STORE_NUMBER}\nday_start_s = {self.day_start}\ngateway = "{gateway}"\n'
+            f'role = "{role}"\nstate_dir = "{self.folder / name}"\n{self._broker_toml()}[trust]\n'
             f'public_keys = ["{self._template.public_key}"]\n[clock]\nassume_synchronised = true\n'
             f"[presence]\nvisit_gap_s = {self.options.visit_gap_s}\n{receivers}{privacy if private else ''}"
         )
@@ -407,6 +424,7 @@ class World:
         self.broker = Program("broker", [mosquitto, "-c", self.folder / "broker" / "mosquitto.conf"], logs, environment)
         self.central = program("central", "central", "--config", self.folder / "central.toml")
         self.gateway = program("gateway", "run", "--config", self.folder / "gateway.toml")
+        self.second = program(SECOND, "run", "--config", self.folder / f"{SECOND}.toml")
         self.inboxes = {
             name: program(
                 name,
@@ -415,7 +433,8 @@ class World:
             )
             for name in self.options.inboxes
         }
-        self.programs = [self.broker, self.central, self.gateway, *self.inboxes.values()]
+        gateways = [self.gateway, self.second] if self.options.second else [self.gateway]
+        self.programs = [self.broker, self.central, *gateways, *self.inboxes.values()]
 
     async def opt_out(self, name: str) -> None:
         """The app's owner withdraws consent."""
@@ -431,7 +450,10 @@ class World:
                 if phone.zone is None:
                     continue
                 uuids = [uuid_text(phone.token())]
-                for zone, adapter in ADAPTER_OF.items():
+                for name, adapter in self.receivers.items():
+                    if name in self.shielded:
+                        continue
+                    zone = name.partition("-")[2]
                     rssi = NEAR_DBM if zone == phone.zone else FAR_DBM
                     if await self.bluez.advertise(phone.address, rssi, adapter=adapter, service_uuids=uuids):
                         phone.heard += 1
@@ -448,16 +470,16 @@ class World:
             stranger.zone = "bakery"
             self.strangers.append(stranger)
 
-    async def still_heard(self, name: str, times: int = 12) -> None:
+    async def still_heard(self, name: str, times: int = 12, by: Iterable[str] = RECEIVERS.values()) -> None:
         """Let the gateway hear the shopper for a while longer, so that what is wrong has a chance to happen."""
-        await self.bluez.wait_scanning("hci0")
-        await self.bluez.wait_scanning("hci1")
+        for adapter in by:
+            await self.bluez.wait_scanning(adapter)
         wanted = self.phones[name].heard + times
         await self.until(lambda: self.phones[name].heard >= wanted, f"{name} is heard {times} times more")
 
     # ---- what can be seen
 
-    async def until(self, is_so: Callable[[], bool], what: str, within_s: float = 25) -> None:
+    async def until(self, is_so: Callable[[], bool], what: str, within_s: float = 60) -> None:
         """Wait until something can be seen; fails, with ``what``, when it does not come or a process dies by itself."""
         deadline = time.monotonic() + within_s
         while not is_so():
@@ -479,7 +501,8 @@ class World:
         names = {name for (name,) in self.gateway_rows("SELECT name FROM snapshot")}
         knows = "catalogue" in names and (not self.options.private or sum(name.startswith("roster/") for name in names) >= 4)
         listens = all(_count(program.log, "connected") for program in self.inboxes.values())
-        return knows and listens and all(self.bluez.scanning(adapter) for adapter in RECEIVERS.values())
+        receives = not self.options.second or bool(self.wire.on(f"stores/{STORE}/up/{SECOND}/sighting"))
+        return knows and listens and receives and all(self.bluez.scanning(adapter) for adapter in self.receivers.values())
 
     @property
     def gateway_db(self) -> Path:

@@ -39,6 +39,8 @@ MONITOR, PROPERTIES, OBJECTS = (
 V = Variant
 RSSI_THRESHOLD_DB = 8
 BASE_UUID = "0000{}-0000-1000-8000-00805f9b34fb"
+PATTERNS_THAT_KILL = 7
+"""More in one monitor overflow bluetoothd 5.66's command to the kernel: it aborts (measured)."""
 MESSAGES_IN_SOCKET = 32
 """dbus-fast drops the connection when the socket is full, so the daemon is asked after so many whether it has read them."""
 
@@ -180,17 +182,33 @@ class FakeBlueZ:
         """Switch an adapter off, which ends its active scans and withdraws RSSIs, or on again."""
         await self.tell("power", adapter=adapter, on=on)
 
-    async def add_adapter(self, adapter: str) -> None:
-        """Plug one in, powered on."""
-        await self.tell("add_adapter", adapter=adapter)
+    async def add_adapter(self, adapter: str, address: str | None = None) -> None:
+        """Plug one in, powered on; ``address`` = one that was there before, perhaps under another number."""
+        await self.tell("add_adapter", adapter=adapter, address=address)
+
+    async def block(self, adapter: str, *, on: bool) -> None:
+        """Switch it off by rfkill: nobody can switch it on; ``on=False`` lifts that, and leaves it off."""
+        await self.tell("block", adapter=adapter, on=on)
+
+    async def hide_passive(self) -> None:
+        """Be a bluetoothd without passive scans, from the next start on."""
+        await self.tell("hide_passive")
+
+    async def offload(self) -> None:
+        """Have controllers that apply the patterns of passive scans themselves, from the next start on."""
+        await self.tell("offload")
 
     async def remove_adapter(self, adapter: str) -> None:
         """Unplug it: its devices and scans are gone."""
         await self.tell("remove_adapter", adapter=adapter)
 
-    async def deafen(self, adapter: str) -> None:
-        """Let the running scan hear nothing more and say nothing of it; the next start cures it."""
-        await self.tell("deafen", adapter=adapter)
+    async def deafen(self, adapter: str, cure: str = "start") -> None:
+        """Let the running scan hear nothing more and say nothing of it.
+
+        ``cure``: "start" = the next start, "client" = a start by another bus connection, "power" = off and on, "plug" = taking it
+        out and plugging it in, "never".
+        """
+        await self.tell("deafen", adapter=adapter, cure=cure)
 
     async def stall(self, adapter: str, *, on: bool) -> None:
         """Leave active starts without an answer, as with a controller that hangs; ``on=False`` answers them after all."""
@@ -226,7 +244,7 @@ class FakeBlueZ:
         """``"active"`` or ``"passive"``, ``None`` = nobody scans with it, or there is no such adapter."""
         return self._scans.get(adapter)
 
-    async def wait_scanning(self, adapter: str = "hci0", *modes: str | None, timeout_s: float = 10) -> None:
+    async def wait_scanning(self, adapter: str = "hci0", *modes: str | None, timeout_s: float = 30) -> None:
         """Wait until it scans in one of ``modes``, any if none is given; raises ``TimeoutError``."""
         wanted = modes or ("active", "passive")
         async with asyncio.timeout(timeout_s), self._changed:
@@ -288,7 +306,11 @@ class Adapter:
 
     address: str
     powered: bool = True
-    deaf: bool = False
+    deaf: str | None = None
+    """What cures it."""
+    deafened: set[str] = field(default_factory=set)
+    """The clients that were scanning then."""
+    blocked: bool = False
     stuck: bool = False
     stalled: bool = False
     unanswered: list[Message] = field(default_factory=list)
@@ -323,18 +345,21 @@ class Bluetoothd:
     def __init__(self, folder: Path, adapters: Sequence[str]) -> None:
         self.folder = folder
         self.adapters: dict[str, Adapter] = {}
+        self._plugged = 0
         for adapter in adapters:
             self._plug(adapter)
         self.bus: MessageBus | None = None
         self.daemon: asyncio.subprocess.Process | None = None
+        self.is_passive, self.offloads = True, False
         self._unread = 0
         self._said: Json = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _plug(self, adapter: str) -> None:
+    def _plug(self, adapter: str, address: str | None = None) -> None:
         if adapter in self.adapters:
             raise ValueError(f"{adapter} is there already")
-        self.adapters[adapter] = Adapter(address=f"00:1A:7D:DA:71:{10 + len(self.adapters):02X}")
+        self._plugged += 1
+        self.adapters[adapter] = Adapter(address=address or f"00:1A:7D:DA:71:{9 + self._plugged:02X}")
 
     # -- bus
 
@@ -380,7 +405,7 @@ class Bluetoothd:
         """Die: everything but the adapters themselves is forgotten."""
         for adapter in self.adapters.values():
             adapter.filters, adapter.discoveries, adapter.monitors, adapter.devices = {}, set(), {}, {}
-            adapter.deaf = False
+            adapter.deaf = None
             adapter.unanswered.clear()
         if self.bus is not None:
             self.bus.disconnect()
@@ -433,8 +458,9 @@ class Bluetoothd:
             "Discovering": V("b", bool(adapter.discoveries)),
             "Roles": V("as", ["central", "peripheral"]),
         }
-        monitors = {"SupportedMonitorTypes": V("as", ["or_patterns"]), "SupportedFeatures": V("as", [])}
-        return {ADAPTER: properties, MONITORS: monitors, PROPERTIES: {}}
+        features = ["controller-patterns"] if self.offloads else []
+        monitors = {"SupportedMonitorTypes": V("as", ["or_patterns"]), "SupportedFeatures": V("as", features)}
+        return {ADAPTER: properties, PROPERTIES: {}} | ({MONITORS: monitors} if self.is_passive else {})
 
     def _device_properties(self, adapter: str, address: str) -> Json:
         device = self.adapters[adapter].devices[address]
@@ -467,7 +493,7 @@ class Bluetoothd:
         if message.message_type is MessageType.SIGNAL and message.member == "NameOwnerChanged":
             self._later(self._drop(message.body[0]))
             return None
-        if message.message_type is not MessageType.METHOD_CALL:
+        if message.message_type is not MessageType.METHOD_CALL or message.interface == "org.freedesktop.DBus.Peer":
             return None
         try:
             return self._answer(message)
@@ -500,7 +526,7 @@ class Bluetoothd:
             case "StopDiscovery":
                 self._stop_discovery(adapter, message.sender)
                 self._later(self._discovery_ended(name))
-            case "RegisterMonitor":
+            case "RegisterMonitor" if self.is_passive:
                 self._later(self._activate_monitor(name, message.sender, message.body[0]))
             case "UnregisterMonitor":
                 if adapter.monitors.pop((message.sender, message.body[0]), None) is None:
@@ -519,6 +545,8 @@ class Bluetoothd:
             case "Get", [key] if key in properties:
                 return Message.new_method_return(message, "v", [properties[key]])
             case "Set", ["Powered", value]:
+                if self.adapters[name].blocked and value.value:
+                    raise Refusal("org.bluez.Error.Blocked", "Blocked through rfkill")
                 self._later(self.power(name, on=value.value))
                 return Message.new_method_return(message)
         raise Refusal("org.freedesktop.DBus.Error.InvalidArgs", "no such property")
@@ -533,7 +561,7 @@ class Bluetoothd:
         if adapter.stuck or client in adapter.discoveries:
             raise Refusal("org.bluez.Error.InProgress", "Operation already in progress")
         adapter.discoveries.add(client)
-        adapter.deaf = False
+        cure(adapter, client)
 
     def _stop_discovery(self, adapter: Adapter, client: str) -> None:
         self._must_be_powered(adapter)
@@ -553,9 +581,11 @@ class Bluetoothd:
         else:
             return
         patterns = [(start, kind, bytes(content)) for start, kind, content in reply.body[0]["Patterns"].value]
-        if (adapter := self.adapters.get(name)) is not None:
+        if len(patterns) > PATTERNS_THAT_KILL:
+            await self.leave()
+        elif (adapter := self.adapters.get(name)) is not None:
             adapter.monitors[client, path] = patterns
-            adapter.deaf = False
+            cure(adapter, client)
             self._say_scanning()
             await self._call(Message(destination=client, path=path, interface=MONITOR, member="Activate"))
 
@@ -630,6 +660,8 @@ class Bluetoothd:
     async def power(self, adapter: str, *, on: bool) -> None:
         radio = self._adapter(adapter)
         radio.powered = on
+        if radio.deaf == "power":
+            radio.deaf = None
         if not on:
             # Monitors outlive it, discoveries do not.
             radio.discoveries, radio.filters = set(), {}
@@ -637,8 +669,19 @@ class Bluetoothd:
         await self._properties_changed(adapter_path(adapter), ADAPTER, {"Powered": V("b", on)}, [])
         self._say_scanning()
 
-    async def add_adapter(self, adapter: str) -> None:
-        self._plug(adapter)
+    async def block(self, adapter: str, *, on: bool) -> None:
+        self._adapter(adapter).blocked = on
+        if on:
+            await self.power(adapter, on=False)
+
+    async def hide_passive(self) -> None:
+        self.is_passive = False
+
+    async def offload(self) -> None:
+        self.offloads = True
+
+    async def add_adapter(self, adapter: str, address: str | None) -> None:
+        self._plug(adapter, address)
         await self._added(adapter_path(adapter), self._adapter_interfaces(adapter))
 
     async def remove_adapter(self, adapter: str) -> None:
@@ -651,8 +694,9 @@ class Bluetoothd:
         del self.adapters[adapter]
         self._say_scanning()
 
-    async def deafen(self, adapter: str) -> None:
-        self._adapter(adapter).deaf = True
+    async def deafen(self, adapter: str, cure: str) -> None:
+        radio = self._adapter(adapter)
+        radio.deaf, radio.deafened = cure, radio.discoveries | {client for client, _ in radio.monitors}
 
     async def stall(self, adapter: str, *, on: bool) -> None:
         radio = self._adapter(adapter)
@@ -681,6 +725,9 @@ class Bluetoothd:
             for command in (
                 self.advertise,
                 self.power,
+                self.block,
+                self.hide_passive,
+                self.offload,
                 self.add_adapter,
                 self.remove_adapter,
                 self.deafen,
@@ -702,6 +749,12 @@ class Bluetoothd:
         if scans != self._said:
             self._said = scans
             say({"scanning": scans})
+
+
+def cure(adapter: Adapter, client: str) -> None:
+    """A scan starts."""
+    if adapter.deaf == "start" or (adapter.deaf == "client" and client not in adapter.deafened):
+        adapter.deaf = None
 
 
 def adapter_path(adapter: str) -> str:

@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS stream (store, gateway, epoch, stored INTEGER, PRIMAR
 CREATE TABLE IF NOT EXISTS offer (offer PRIMARY KEY, store, gateway, shopper, visit, promotion_id, inbox, reason, deadline REAL,
   app_payload, confirmed INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS receipt (id PRIMARY KEY, inbox, offer, state);
+CREATE TABLE IF NOT EXISTS claim (term INTEGER, decider, PRIMARY KEY (term, decider));
 """
 
 
@@ -177,6 +178,8 @@ class Central:
     # ---- delivery
 
     def _take_status(self, gateway: str, status: Json) -> None:
+        if "decider" in status:
+            self._database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", [status["term"], status["decider"]])
         if status["state"] != "online":
             return
         before = status["oldest_seq"] - 1
@@ -218,7 +221,7 @@ class Central:
         before = self._database.execute("SELECT reason FROM offer WHERE offer = ?", [offer]).fetchone()
         if before is None:
             inbox = self._inbox_of(proposal["shopper"])
-            reason = self._refusal(proposal, inbox, deadline)
+            reason = self._refusal(proposal, inbox, deadline) if self._decides(gateway) else "not_decider"
             app_payload = None if reason else json.dumps(self._app_offer(proposal))
             self._database.execute(
                 "INSERT INTO offer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
@@ -231,6 +234,10 @@ class Central:
             reason = before[0]
         self._decide(gateway, offer, reason, deadline)
         self._remind_apps()
+
+    def _decides(self, gateway: str) -> bool:
+        greatest = self._database.execute("SELECT decider FROM claim ORDER BY term DESC, decider LIMIT 1").fetchone()
+        return greatest is None or greatest[0] == gateway
 
     def _refusal(self, proposal: Json, inbox: str | None, deadline: float) -> str | None:
         if time.time() >= deadline:

@@ -65,6 +65,7 @@ class Link:
             handle=more.pop("handle", self._handle),
             clock=self.clock,
             jitter=lambda: jitter,
+            lasting=more.pop("lasting", True),
         )
 
     async def _birth(self) -> Sequence[Publication]:
@@ -143,6 +144,33 @@ async def test_birth_is_retained_and_every_end_says_offline(broker: Mosquitto, p
 
 
 @both
+async def test_a_renewed_session_has_a_will_as_of_now_and_waits_for_nothing(broker: Mosquitto, protocol: str) -> None:
+    said, clock = [b"offline, old"], Sleepless()
+    link = Link(broker.settings(protocol), will=lambda: Publication(STATUS, said[-1], retain=True), clock=clock)
+    async with listening(broker, STATUS, protocol) as following, link.running():
+        assert (await following()).payload == b"online"
+        said.append(b"offline, new")
+        link.session.renew()
+        assert (await following()).payload == b"online", "without a will between"
+        assert (link.session.connections, link.births, clock.asked_ms) == (2, 2, [])
+        link.cut()
+        assert (await following()).payload == b"offline, new"
+
+
+async def test_whether_the_first_attempt_has_ended_is_told_either_way(broker: Mosquitto) -> None:
+    async with Link(broker.settings()).running() as link:
+        assert link.session.tried.is_set()
+    refused = Link(Broker(host="127.0.0.1", port=free_port()))
+    assert not refused.session.tried.is_set()
+    running = asyncio.create_task(refused.session.run())
+    async with asyncio.timeout(10):
+        await refused.session.tried.wait()
+    assert not refused.session.online.is_set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@both
 async def test_a_session_without_will_ends_quietly(broker: Mosquitto, protocol: str) -> None:
     async with Link(broker.settings(protocol), will=None).running() as link:
         await link.session.publish(Publication(EVENT, b"1"))
@@ -208,6 +236,52 @@ async def test_on_mqtt_5_the_will_has_properties_too(broker: Mosquitto) -> None:
         assert (await following()).properties.ContentType == CONTENT_TYPE
 
 
+@both
+async def test_many_are_confirmed_each_and_arrive_in_their_order(broker: Mosquitto, protocol: str) -> None:
+    confirmed: list[int] = []
+    async with listening(broker, EVENT, protocol) as following, Link(broker.settings(protocol)).running() as link:
+        await link.session.publish_all([], confirmed.append)
+        assert not confirmed
+        await link.session.publish_all(
+            [Publication(EVENT, str(n).encode(), correlation=f"{n}") for n in range(300)], confirmed.append
+        )
+        assert sorted(confirmed) == list(range(300))
+        assert [(await following()).payload for _ in range(300)] == [str(n).encode() for n in range(300)]
+        # Nothing of them is left that a later one could be taken for.
+        await link.session.publish(Publication(EVENT, b"last"))
+    assert len(confirmed) == 300
+
+
+async def test_without_a_connection_none_of_many_is_confirmed(broker: Mosquitto) -> None:
+    confirmed: list[int] = []
+    with pytest.raises(BrokerLost, match="is not connected"):
+        await Link(broker.settings()).session.publish_all([Publication(EVENT, b"1")], confirmed.append)
+    assert not confirmed
+
+
+@both
+@pytest.mark.slow
+async def test_of_many_only_those_that_the_broker_confirmed_count(broker: Mosquitto, protocol: str) -> None:
+    confirmed: list[int] = []
+
+    def freeze_after_ten(index: int) -> None:
+        confirmed.append(index)
+        if len(confirmed) == 10:
+            broker.freeze()
+
+    async with Link(broker.settings(protocol)).running() as link:
+        many = [Publication(EVENT, str(n).encode()) for n in range(100)]
+        with pytest.raises(BrokerLost, match="did not confirm"):
+            await link.session.publish_all(many, freeze_after_ten)
+        # What was under way when it froze may still have been confirmed; what was sent into the frozen broker was not.
+        assert 10 <= len(confirmed) < 100
+        broker.kill()
+        broker.start()
+        await link.until_offline()
+        await link.until_online()
+        await link.session.publish_all(many, confirmed.append)
+
+
 async def test_on_mqtt_3_1_1_the_same_bytes_go_without_properties(broker: Mosquitto) -> None:
     ack = Ack(id="a-1", source="central", time=NOW_MS, data=AckData(epoch="00112233aabbccdd", seq=7))
     async with listening(broker, EVENT) as following, Link(broker.settings("3.1.1")).running() as link:
@@ -263,6 +337,31 @@ async def test_what_arrived_while_away_is_received_after_coming_back(broker: Mos
     async with Link(broker.settings(protocol)).running() as link:
         await link.until(lambda: len(link.received) >= 50)
     assert [int(payload) for _, payload, _ in link.received] == list(range(50))
+
+
+@both
+async def test_nothing_waits_for_a_session_that_does_not_last(broker: Mosquitto, protocol: str) -> None:
+    """Not even what one that did has left behind."""
+    async with Link(broker.settings(protocol)).running():
+        pass
+    async with broker.client(protocol) as central:
+        await central.publish(DOWN, b"before", qos=1)
+        async with Link(broker.settings(protocol), lasting=False).running() as link:
+            await central.publish(DOWN, b"1", qos=1)
+            await link.until(lambda: bool(link.received))
+            link.cut()
+            await link.until_offline()
+            await central.publish(DOWN, b"while away", qos=1)
+            await link.until_online()
+            await central.publish(DOWN, b"2", qos=1)
+            await link.until(lambda: link.received[-1][1] == b"2")
+        await central.publish(DOWN, b"after", qos=1)
+        async with Link(broker.settings(protocol), lasting=False).running() as again:
+            await central.publish(DOWN, b"3", qos=1)
+            await again.until(lambda: bool(again.received))
+    # Between the cut and its being noticed here the broker may still have had somebody to send to.
+    assert [payload for _, payload, _ in link.received] == [b"1", b"2"]
+    assert [payload for _, payload, _ in again.received] == [b"3"]
 
 
 @both

@@ -1,33 +1,70 @@
 """The scanner against real bleak, a real bus and a fake BlueZ: what it hands on, and how it comes back from each fault."""
 
 import asyncio
-import errno
 import logging
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
-from bleak import BleakScanner
-from bleak.exc import BleakError
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.ad_structures import AdStructure, iterate
+from gateway.core.model import RecoveryStep
+from gateway.core.recovery import Ladder, RecoveryMemory, Rung
 from gateway.errors import RadioGivenUp
-from gateway.io.scanner import ELEMENTS_PER_CALLBACK, Patience, Scanner, ScannerState, ad_structures, passive_patterns
+from gateway.io.radio.server import RadioServer
+from gateway.io.radio.usb import UsbBus
+from gateway.io.radio_link import RadioLink
+from gateway.io.scanner import ELEMENTS_PER_CALLBACK, Patience, Scanner, ScannerState, Turn, ad_structures
+from gateway.io.scanner.bluez import BlueZ, Vigilance
+from gateway.io.scanner.scan import MAX_PATTERNS, passive_patterns
 from tests.fakes.bluez import FakeBlueZ, blocking_fake_bluez
+from tests.fakes.kernel import SET_POWERED, FakeKernel
 
+FIRST, SECOND = "00:1A:7D:DA:71:0A", "00:1A:7D:DA:71:0B"
+"""The fake's adapters."""
 PHONE, BEACON = "C1:00:00:00:00:01", "C2:00:00:00:00:02"
 IBEACON = bytes.fromhex("0215 f7826da64fa24e988024bc5b71e0893e 0001 0102 c5")
 TOKEN = bytes.fromhex("8a4061daf88a329d6160529fbe31d8c5")
 LATER_TOKEN = bytes.fromhex("00112233445566778899aabbccddeeff")
-QUICK = Patience(silence_s=0.4, check_s=0.05, start_s=0.4, stop_s=0.4, retry_first_s=0.05, retry_most_s=0.2, stuck_s=0.3)
-ONLY_TOLD = replace(QUICK, silence_s=60)
+QUICK = Patience(
+    silence_s=0.4,
+    sparse_silence_s=0.6,
+    check_s=0.05,
+    fresh_s=0.5,
+    start_s=20,
+    stop_s=5,
+    retry_first_s=0.05,
+    retry_most_s=0.2,
+    failing_s=0.2,
+    stuck_s=0.3,
+    reconsider_s=1,
+    ended_s=0.2,
+    off_s=0.1,
+    settle_s=0.05,
+    helper_s=0.2,
+    helper_gone_s=0.1,
+)
+ONLY_TOLD = replace(QUICK, silence_s=60, sparse_silence_s=60)
 """So patient that only what BlueZ tells makes the scanner restart."""
+HANDS_OFF = replace(ONLY_TOLD, off_s=60)
+"""And that it leaves adapters off."""
+STEADY = replace(QUICK, silence_s=3)
+"""So patient that a test can do something before it takes a step."""
+WATCHFUL = Vigilance(ping_every_s=0.1, ping_s=20, call_s=20, retry_s=0.05, start_after_s=0.1, start_every_s=0.2)
+SUSPICIOUS = replace(WATCHFUL, ping_s=0.5, call_s=1)
+STEPS: tuple[RecoveryStep, ...] = ("restart-scan", "new-scanner", "power-cycle", "reset-controller", "restart-process", "reboot")
+HASTY = tuple(Rung(step, 300, 0) for step in STEPS)
+UNHURRIED = tuple(Rung(step, 5000, 0) for step in STEPS)
+REST_MS = 300
+NO_MEMORY = RecoveryMemory()
 
 
 def uuid_of(token: bytes) -> str:
@@ -46,23 +83,60 @@ def now_ms() -> int:
 class Ear:
     """A scanner that runs, and all it has handed on."""
 
-    def __init__(self, adapter: str | None, patience: Patience, **settings: Any) -> None:
+    def __init__(
+        self,
+        adapter: str | None,
+        patience: Patience,
+        *,
+        memory: RecoveryMemory = NO_MEMORY,
+        rungs: Sequence[Rung] = UNHURRIED,
+        vigilance: Vigilance = WATCHFUL,
+        **settings: Any,
+    ) -> None:
         self.heard: list[tuple[str, int, bytes]] = []
-        self.scanner = Scanner(adapter, lambda *heard: self.heard.append(heard), now_ms, patience=patience, **settings)
+        self.turns: list[Turn] = []
+        self.memory = memory
+        self.bluez = BlueZ(vigilance)
+        self.scanner = Scanner(
+            self.bluez,
+            lambda: self.bluez.find(adapter),
+            settings.pop("heard", lambda *heard: self.heard.append(heard)),
+            now_ms,
+            patience=patience,
+            ladder=Ladder(memory, 0, rungs=rungs, rest_first_ms=REST_MS),
+            turned=self.turns.append,
+            remember=self._remember,
+            **settings,
+        )
 
-    async def until(self, is_so: Callable[[], bool], within_s: float = 10) -> None:
+    def _remember(self, memory: RecoveryMemory) -> None:
+        self.memory = memory
+
+    @property
+    def trouble(self) -> str:
+        return str(self.scanner.trouble)
+
+    async def run(self) -> None:
+        watching = asyncio.create_task(self.bluez.run())
+        try:
+            await self.scanner.run()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def until(self, is_so: Callable[[], bool], within_s: float = 30) -> None:
         async with asyncio.timeout(within_s):
             while not is_so():  # noqa: ASYNC110 (the scanner's state is read, it announces nothing)
                 await asyncio.sleep(0.005)
 
-    async def until_heard(self, data: bytes, within_s: float = 10) -> None:
+    async def until_heard(self, data: bytes, within_s: float = 30) -> None:
         await self.until(lambda: any(heard[2] == data for heard in self.heard), within_s)
 
     async def until_heard_anew(self, bluez: FakeBlueZ, adapter: str = "hci0") -> None:
-        """Advertise until something newly sent is handed on."""
+        """Advertise until something newly sent is handed on, and the scanner knows that it hears."""
         self.heard.clear()
-        async with asyncio.timeout(10):
-            while not self.heard:
+        async with asyncio.timeout(30):
+            while not self.heard or self.scanner.state is not ScannerState.HEARING:
                 await beacon(bluez, adapter)
                 await asyncio.sleep(0.02)
 
@@ -74,7 +148,7 @@ async def beacon(bluez: FakeBlueZ, adapter: str = "hci0", rssi: int | None = -60
 @asynccontextmanager
 async def listening(adapter: str | None = "hci0", patience: Patience = QUICK, **settings: Any) -> AsyncIterator[Ear]:
     ear = Ear(adapter, patience, **settings)
-    running = asyncio.create_task(ear.scanner.run())
+    running = asyncio.create_task(ear.run())
     try:
         yield ear
         assert not running.done(), running
@@ -180,6 +254,7 @@ def test_an_address_that_invents_uuids_costs_no_more_than_sixteen() -> None:
     assert heard == [form_u(token) for token in tokens[-ELEMENTS_PER_CALLBACK:]]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.integers(0, 0xFFFF), st.binary(max_size=300), max_size=20),
     st.dictionaries(
@@ -199,21 +274,23 @@ def test_whatever_bluez_says_becomes_whole_structures(
 
 
 async def test_a_missing_adapter_is_reported_and_heard_when_it_appears(bluez: FakeBlueZ) -> None:
-    async with listening("hci7") as ear:
+    async with listening("hci7", ONLY_TOLD) as ear:
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        assert "hci7" in str(ear.scanner.trouble)
-        assert "not found" in str(ear.scanner.trouble)
+        assert ear.trouble.startswith("hci7: not found (there is: hci0, hci1).")
+        assert ear.scanner.cause == "adapter"
         await bluez.add_adapter("hci7")
         await ear.until_heard_anew(bluez, "hci7")
         assert ear.scanner.state is ScannerState.HEARING
         assert ear.scanner.trouble is None
+        assert ear.scanner.counts.starts == 1
 
 
 async def test_without_bluetoothd_it_waits_for_it(bluez: FakeBlueZ) -> None:
     await bluez.stop_bluetoothd()
-    async with listening() as ear:
+    async with listening(patience=ONLY_TOLD) as ear:
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        assert "bluetoothd does not run" in str(ear.scanner.trouble)
+        assert "bluetoothd does not run" in ear.trouble
+        assert ear.scanner.counts.starts == 0
         await bluez.start_bluetoothd()
         await ear.until_heard_anew(bluez)
 
@@ -221,43 +298,109 @@ async def test_without_bluetoothd_it_waits_for_it(bluez: FakeBlueZ) -> None:
 async def test_without_a_bus_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
     async with listening(None) as ear:
-        await ear.until(lambda: ear.scanner.counts.starts > 2)
-        assert "system bus cannot be reached" in str(ear.scanner.trouble)
+        await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
+        assert "system bus cannot be reached" in ear.trouble
 
 
 async def test_with_no_adapter_named_the_first_that_is_powered_is_used(bluez: FakeBlueZ) -> None:
     await bluez.power("hci0", on=False)
     await bluez.power("hci1", on=False)
-    async with listening(None) as ear:
+    async with listening(None, HANDS_OFF) as ear:
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        assert "powered off" in str(ear.scanner.trouble)
+        assert "powered off" in ear.trouble
         await bluez.power("hci1", on=True)
         await ear.until_heard_anew(bluez, "hci1")
 
 
-async def test_a_scan_that_runs_silent_is_started_again(bluez: FakeBlueZ) -> None:
-    async with listening() as ear:
+Fault = Callable[[FakeBlueZ], Awaitable[None]]
+
+
+async def power_off_and_on(bluez: FakeBlueZ) -> None:
+    await bluez.power("hci0", on=False)
+    await bluez.power("hci0", on=True)
+
+
+async def unplug_and_plug(bluez: FakeBlueZ) -> None:
+    await bluez.remove_adapter("hci0")
+    await bluez.add_adapter("hci0", FIRST)
+
+
+async def restart_bluetoothd(bluez: FakeBlueZ) -> None:
+    await bluez.stop_bluetoothd()
+    await bluez.start_bluetoothd()
+
+
+async def block_and_unblock(bluez: FakeBlueZ) -> None:
+    await bluez.block("hci0", on=True)
+    await bluez.block("hci0", on=False)
+
+
+@pytest.mark.parametrize("mode", ["active", "passive"])
+@pytest.mark.parametrize(
+    "fault",
+    [power_off_and_on, unplug_and_plug, restart_bluetoothd, FakeBlueZ.restart_bus, block_and_unblock],
+    ids=lambda fault: fault.__name__,
+)
+async def test_what_bluetoothd_tells_needs_no_silence(bluez: FakeBlueZ, fault: Fault, mode: str) -> None:
+    async with listening(patience=ONLY_TOLD, mode=mode) as ear:
         await ear.until_heard_anew(bluez)
-        await bluez.deafen("hci0")
+        await fault(bluez)
+        await ear.until_heard_anew(bluez)
+        assert ear.scanner.recovery is None
+
+
+FAULTS: dict[str, tuple[Fault, str, str, Fault]] = {
+    "off": (lambda b: b.power("hci0", on=False), "power", "powered off", lambda b: b.power("hci0", on=True)),
+    "unplugged": (lambda b: b.remove_adapter("hci0"), "adapter", "not found", lambda b: b.add_adapter("hci0", FIRST)),
+    "bluetoothd gone": (FakeBlueZ.stop_bluetoothd, "bluetoothd", "bluetoothd does not run", FakeBlueZ.start_bluetoothd),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_that_lasts_is_named_and_its_end_noticed(bluez: FakeBlueZ, name: str) -> None:
+    begin, cause, words, end = FAULTS[name]
+    async with listening(patience=HANDS_OFF) as ear:
+        await ear.until_heard_anew(bluez)
+        await begin(bluez)
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        assert "heard nothing" in str(ear.scanner.trouble)
+        assert ear.scanner.cause == cause
+        assert words in ear.trouble
+        assert ear.scanner.trouble is not None
+        assert ear.scanner.trouble.do
+        starts = ear.scanner.counts.starts
+        await end(bluez)
         await ear.until_heard_anew(bluez)
-        assert ear.scanner.counts.starts >= 2
+        assert ear.scanner.counts.starts == starts + 1
+        assert [(turn.state, turn.step) for turn in ear.turns] == [("hearing", None), ("deaf", None), ("hearing", None)]
 
 
-async def test_each_scan_gets_the_whole_silence(bluez: FakeBlueZ) -> None:
-    async with listening() as ear:
-        started_s = time.monotonic()
+async def test_an_adapter_is_followed_by_its_address(bluez: FakeBlueZ) -> None:
+    async with listening(FIRST, ONLY_TOLD) as ear:
         await ear.until_heard_anew(bluez)
-        await asyncio.sleep(1.5)
-        assert 2 <= ear.scanner.counts.starts <= 1 + (time.monotonic() - started_s) / QUICK.silence_s
+        await bluez.remove_adapter("hci0")
+        await bluez.add_adapter("hci0")
+        await bluez.add_adapter("hci5", FIRST)
+        await ear.until_heard_anew(bluez, "hci5")
+        assert ear.scanner.adapter is not None
+        assert ear.scanner.adapter.name == "hci5"
+        await bluez.wait_scanning("hci0", None)
 
 
-async def test_starts_that_fail_follow_each_other_ever_more_slowly(bluez: FakeBlueZ) -> None:
-    async with listening("hci7") as ear:
-        started_s = time.monotonic()
-        await asyncio.sleep(1.5)
-        assert 4 <= ear.scanner.counts.starts <= 3 + (time.monotonic() - started_s) / QUICK.retry_most_s
+async def test_an_adapter_that_is_off_is_switched_on(bluez: FakeBlueZ) -> None:
+    async with listening(patience=ONLY_TOLD) as ear:
+        await ear.until_heard_anew(bluez)
+        await bluez.power("hci0", on=False)
+        await ear.until_heard_anew(bluez)
+
+
+async def test_an_adapter_that_is_blocked_is_reported_and_switched_on_later(bluez: FakeBlueZ) -> None:
+    async with listening(patience=ONLY_TOLD) as ear:
+        await ear.until_heard_anew(bluez)
+        await bluez.block("hci0", on=True)
+        await ear.until(lambda: "rfkill unblock" in ear.trouble)
+        assert ear.scanner.cause == "power"
+        await bluez.block("hci0", on=False)
+        await ear.until_heard_anew(bluez)
 
 
 async def test_a_scan_that_is_dead_from_the_first_second_is_started_again(bluez: FakeBlueZ) -> None:
@@ -267,179 +410,173 @@ async def test_a_scan_that_is_dead_from_the_first_second_is_started_again(bluez:
         await ear.until_heard_anew(bluez)
 
 
-@pytest.mark.parametrize("patience", [QUICK, ONLY_TOLD], ids=["silence", "withdrawn RSSI"])
-async def test_after_power_off_and_on_it_hears_again(bluez: FakeBlueZ, patience: Patience) -> None:
-    async with listening(patience=patience) as ear:
-        await ear.until_heard_anew(bluez)
-        await bluez.power("hci0", on=False)
-        await ear.until(lambda: "powered off" in str(ear.scanner.trouble))
-        await bluez.power("hci0", on=True)
-        await ear.until_heard_anew(bluez)
-
-
-async def test_power_off_and_on_again_at_once_is_noticed(bluez: FakeBlueZ) -> None:
-    async with listening(patience=ONLY_TOLD) as ear:
-        await ear.until_heard_anew(bluez)
-        await bluez.power("hci0", on=False)
-        await bluez.power("hci0", on=True)
-        await ear.until_heard_anew(bluez)
-
-
-async def test_after_the_adapter_went_and_returned_it_hears_again(bluez: FakeBlueZ) -> None:
-    async with listening(patience=ONLY_TOLD) as ear:
-        await ear.until_heard_anew(bluez)
-        await bluez.remove_adapter("hci0")
-        await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        await bluez.add_adapter("hci0")
-        await ear.until_heard_anew(bluez)
-
-
-async def test_after_bluetoothd_died_and_returned_it_hears_again(bluez: FakeBlueZ) -> None:
+async def test_each_scan_gets_the_whole_silence(bluez: FakeBlueZ) -> None:
     async with listening() as ear:
+        started_s = time.monotonic()
         await ear.until_heard_anew(bluez)
-        await bluez.stop_bluetoothd()
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        await bluez.start_bluetoothd()
-        await ear.until_heard_anew(bluez)
+        assert time.monotonic() - started_s >= QUICK.silence_s
 
 
-async def test_after_the_bus_died_and_returned_it_hears_again(bluez: FakeBlueZ) -> None:
-    async with listening() as ear:
+async def test_a_passive_scan_without_the_helper_may_be_silent_for_longer(bluez: FakeBlueZ) -> None:
+    async with listening(patience=replace(QUICK, sparse_silence_s=60), mode="passive") as ear:
         await ear.until_heard_anew(bluez)
-        await bluez.restart_bus()
+        await bluez.wait_scanning("hci0", "passive")
+        await asyncio.sleep(2 * QUICK.silence_s)
+        assert ear.scanner.state is ScannerState.HEARING
+
+
+async def test_known_beacons_make_silence_certain_sooner(bluez: FakeBlueZ) -> None:
+    async with listening(patience=ONLY_TOLD, silence_s=lambda: 0.3) as ear:
         await ear.until_heard_anew(bluez)
+        await ear.until(lambda: ear.scanner.cause == "silence")
+
+
+async def test_starts_that_fail_follow_each_other_ever_more_slowly(bluez: FakeBlueZ) -> None:
+    await bluez.stick("hci0", on=True)
+    async with listening(patience=replace(ONLY_TOLD, failing_s=60), mode="active") as ear:
+        started_s = time.monotonic()
+        await ear.until(lambda: ear.scanner.counts.starts >= 8)
+        # 0.05 + 0.1 + 0.2 + 0.2 + …
+        assert time.monotonic() - started_s >= 0.05 + 0.1 + 5 * 0.2
 
 
 async def test_a_bluetoothd_that_hangs_is_reported_and_waited_for(bluez: FakeBlueZ) -> None:
-    async with listening(patience=replace(QUICK, silence_s=0.2)) as ear:
+    async with listening(patience=ONLY_TOLD, vigilance=SUSPICIOUS) as ear:
         await ear.until_heard_anew(bluez)
+        await ear.until(lambda: ear.scanner.trouble is None)
         bluez.freeze()
-        await ear.until(lambda: "does not answer" in str(ear.scanner.trouble))
+        await ear.until(lambda: "does not answer" in ear.trouble)
+        assert ear.scanner.cause == "hangs"
+        assert "systemctl restart bluetooth" in ear.trouble
+        starts = ear.scanner.counts.starts
+        bluez.thaw()
+        await ear.until_heard_anew(bluez)
+        # The scan ran on.
+        assert ear.scanner.counts.starts == starts
+
+
+async def test_a_bluetoothd_that_hangs_from_the_beginning_is_reported(bluez: FakeBlueZ) -> None:
+    bluez.freeze()
+    async with listening(patience=ONLY_TOLD, vigilance=SUSPICIOUS) as ear:
+        await ear.until(lambda: "does not answer" in ear.trouble)
         bluez.thaw()
         await ear.until_heard_anew(bluez)
 
 
-async def test_a_start_that_takes_long_is_reported_and_waited_for(bluez: FakeBlueZ) -> None:
+async def test_a_start_without_an_answer_is_given_up_and_leaves_nothing_behind(bluez: FakeBlueZ) -> None:
     await bluez.stall("hci0", on=True)
-    async with listening(mode="active") as ear:
-        await ear.until(lambda: "does not answer" in str(ear.scanner.trouble))
-        await asyncio.sleep(0.5)
+    async with listening(patience=replace(ONLY_TOLD, failing_s=60, start_s=1), mode="active") as ear:
+        await ear.until(lambda: "did not start" in ear.trouble)
+        assert ear.scanner.cause == "start"
         await bluez.stall("hci0", on=False)
-        # Had it been given up halfway, every later start would be refused as "in progress".
         await ear.until_heard_anew(bluez)
-        assert ear.scanner.counts.starts == 1
+
+
+async def test_an_adapter_that_hangs_does_not_hold_up_another(bluez: FakeBlueZ) -> None:
+    await bluez.stall("hci0", on=True)
+    patience = replace(ONLY_TOLD, start_s=60)
+    async with listening("hci0", patience), listening("hci1", patience) as ear:
+        await bluez.wait_scanning("hci0", "active")
+        await ear.until_heard_anew(bluez, "hci1")
+
+
+async def test_two_adapters_are_heard_side_by_side(bluez: FakeBlueZ) -> None:
+    async with listening("hci0", ONLY_TOLD) as first, listening("hci1", ONLY_TOLD) as second:
+        await first.until_heard_anew(bluez, "hci0")
+        await second.until_heard_anew(bluez, "hci1")
+        first.heard.clear()
+        assert await beacon(bluez, "hci1", -42)
+        await second.until(lambda: second.heard[-1][1] == -42)
+        assert first.heard == []
 
 
 async def test_an_adapter_that_refuses_active_scans_is_heard_passively(bluez: FakeBlueZ) -> None:
     await bluez.stick("hci0", on=True)
-    async with listening() as ear:
+    async with listening(patience=replace(ONLY_TOLD, failing_s=60)) as ear:
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        assert "stuck" in str(ear.scanner.trouble)
+        assert "stuck" in ear.trouble
         await bluez.wait_scanning("hci0", "passive")
         await ear.until_heard_anew(bluez)
+        await ear.until(lambda: "is heard passively" in ear.trouble)
         await bluez.stick("hci0", on=False)
         await bluez.wait_scanning("hci0", "active")
 
 
 async def test_active_alone_never_becomes_passive(bluez: FakeBlueZ) -> None:
     await bluez.stick("hci0", on=True)
-    async with listening(mode="active") as ear:
+    async with listening(patience=replace(ONLY_TOLD, failing_s=60), mode="active") as ear:
         await ear.until(lambda: ear.scanner.counts.starts >= 6)
-        assert ear.scanner.scanning_mode == "active"
+        assert ear.scanner.state is ScannerState.DEAF
+        assert bluez.scanning() is None
+
+
+async def test_passive_alone_says_what_is_missing(bluez: FakeBlueZ) -> None:
+    await bluez.hide_passive()
+    await restart_bluetoothd(bluez)
+    async with listening(patience=ONLY_TOLD, mode="passive") as ear:
+        await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
+        assert "no passive scan" in ear.trouble
+        assert "--experimental" in ear.trouble
 
 
 async def test_a_passive_scan_hears_what_its_patterns_let_through(bluez: FakeBlueZ) -> None:
     async with listening(patience=ONLY_TOLD, mode="passive", service_uuid16=0xFCF1, company_id=0x1234) as ear:
-        await bluez.wait_scanning("hci0", "passive")
-        assert await bluez.advertise(PHONE, service_uuids=[uuid_of(TOKEN)], flags=0x1A)
-        assert await bluez.advertise("C1:00:00:00:00:03", service_data={"fcf1": b"S"}, flags=None)
-        assert await bluez.advertise("C1:00:00:00:00:04", manufacturer_data={0x1234: b"M"}, flags=None)
-        assert await bluez.advertise(BEACON, manufacturer_data={0x004C: IBEACON}, flags=None)
+        await ear.until_heard_anew(bluez)
+        ear.heard.clear()
+        sent: list[dict[str, Any]] = [
+            {"service_uuids": [uuid_of(TOKEN)], "flags": 0x1A},
+            {"service_data": {"fcf1": b"S"}, "flags": None},
+            {"manufacturer_data": {0x1234: b"M"}, "flags": None},
+            {"manufacturer_data": {0x004C: IBEACON}, "flags": None},
+            {"manufacturer_data": {0x0118: b"\xbe\xacA"}, "flags": None},
+            {"service_data": {"feaa": b"\x00E"}, "flags": None},
+        ]
+        for number, advertisement in enumerate(sent):
+            assert await bluez.advertise(f"C1:00:00:00:01:{number:02X}", **advertisement), advertisement
         assert not await bluez.advertise("C1:00:00:00:00:05", service_uuids=[uuid_of(TOKEN)], flags=None)
-        await ear.until(lambda: len(ear.heard) >= 4)
-        assert [data[-1:] for *_, data in ear.heard] == [TOKEN[:1], b"S", b"M", IBEACON[-1:]]
+        assert not await bluez.advertise("C1:00:00:00:00:06", manufacturer_data={0x0118: b"other"}, flags=None)
+        await ear.until(lambda: len(ear.heard) >= len(sent))
+        assert [data[-1:] for *_, data in ear.heard] == [TOKEN[:1], b"S", b"M", IBEACON[-1:], b"A", b"E"]
 
 
-def test_bluez_takes_so_many_patterns() -> None:
-    assert len(passive_patterns(0xFCF1, 0x1234)) <= 16
+async def test_no_monitor_has_so_many_patterns_that_bluetoothd_dies(bluez: FakeBlueZ) -> None:
+    assert len(passive_patterns(0xFCF1, 0x1234)) > MAX_PATTERNS
+    async with listening(patience=ONLY_TOLD, mode="passive", service_uuid16=0xFCF1, company_id=0x1234) as ear:
+        await ear.until_heard_anew(bluez)
+        assert ear.scanner.counts.starts == 1
 
 
-async def test_it_gives_up_only_when_told_to(bluez: FakeBlueZ) -> None:
-    ear = Ear("hci7", replace(QUICK, give_up_after_s=0.5))
-    with pytest.raises(RadioGivenUp, match="hci7: deaf for"):
-        await asyncio.wait_for(ear.scanner.run(), 10)
-    assert ear.scanner.state is ScannerState.STOPPED
-    assert RadioGivenUp.exit_code == 69
-
-
-async def test_being_heard_again_starts_its_hope_anew(bluez: FakeBlueZ) -> None:
-    async with listening(patience=replace(QUICK, give_up_after_s=2)) as ear:
-        for _ in range(3):
-            await ear.until_heard_anew(bluez)
-            await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-            await asyncio.sleep(0.8)
-
-
-async def test_it_gives_up_on_a_bluetoothd_that_hangs(bluez: FakeBlueZ) -> None:
-    ear = Ear("hci0", replace(QUICK, give_up_after_s=0.5))
-    bluez.freeze()
-    with pytest.raises(RadioGivenUp, match="does not answer"):
-        await asyncio.wait_for(ear.scanner.run(), 10)
+def mistaken(*_: object) -> None:
+    raise ZeroDivisionError
 
 
 async def test_a_mistake_of_the_listener_ends_the_scan(bluez: FakeBlueZ) -> None:
-    def mistaken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    scanner = Scanner("hci0", mistaken, now_ms, patience=ONLY_TOLD)
-    running = asyncio.create_task(scanner.run())
+    ear = Ear("hci0", ONLY_TOLD, heard=mistaken)
+    running = asyncio.create_task(ear.run())
     await bluez.wait_scanning()
+    await ear.until(lambda: ear.scanner.scanning_mode is not None)
     await beacon(bluez)
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(running, 10)
-    assert scanner.state is ScannerState.STOPPED
+        await asyncio.wait_for(running, 30)
+    assert ear.scanner.state is ScannerState.STOPPED
     await bluez.wait_scanning("hci0", None)
-
-
-@pytest.mark.parametrize(
-    "error", [BleakError("x"), OSError(errno.EBADF, "x"), EOFError(), TimeoutError()], ids=lambda error: type(error).__name__
-)
-async def test_a_stop_may_fail_as_bluez_fails(bluez: FakeBlueZ, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    stop = BleakScanner.stop
-
-    async def failing(scan: BleakScanner) -> None:
-        await stop(scan)
-        raise error
-
-    monkeypatch.setattr(BleakScanner, "stop", failing)
-    async with listening() as ear:
-        await ear.until(lambda: ear.scanner.counts.starts >= 2)
-
-
-async def test_a_stop_may_not_fail_otherwise(bluez: FakeBlueZ, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def failing(scan: BleakScanner) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(BleakScanner, "stop", failing)
-    ear = Ear("hci0", QUICK)
-    with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(ear.scanner.run(), 10)
 
 
 async def test_each_change_is_logged_once_and_no_address_ever(bluez: FakeBlueZ, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "gateway")
-    async with listening() as ear:
+    async with listening(patience=HANDS_OFF) as ear:
+        for _ in range(3):
+            await ear.until_heard_anew(bluez)
+            await bluez.power("hci0", on=False)
+            await ear.until(lambda: "powered off" in ear.trouble)
+            await bluez.power("hci0", on=True)
         await ear.until_heard_anew(bluez)
-        await bluez.power("hci0", on=False)
-        await ear.until(lambda: "powered off" in str(ear.scanner.trouble))
-        starts = ear.scanner.counts.starts
-        await ear.until(lambda: ear.scanner.counts.starts >= starts + 3)
-        await bluez.power("hci0", on=True)
-        await ear.until_heard_anew(bluez)
-        ours = [record for record in caplog.records if record.name == "gateway.io.scanner" and record.levelno >= logging.INFO]
-        assert [record.levelname for record in ours] == ["INFO", "WARNING", "INFO"]
-        assert BEACON not in caplog.text
-        assert BEACON.replace(":", "_") not in caplog.text
+    ours = [record for record in caplog.records if record.name == "gateway.io.scanner" and record.levelno >= logging.INFO]
+    # The second and third time came within the same minute.
+    assert [record.levelname for record in ours] == ["INFO", "WARNING"]
+    assert BEACON not in caplog.text
+    assert BEACON.replace(":", "_") not in caplog.text
 
 
 async def test_cancelling_it_ends_the_scan(bluez: FakeBlueZ) -> None:
@@ -447,6 +584,238 @@ async def test_cancelling_it_ends_the_scan(bluez: FakeBlueZ) -> None:
         await bluez.wait_scanning()
     assert ear.scanner.state is ScannerState.STOPPED
     await bluez.wait_scanning("hci0", None)
+
+
+async def test_cancelling_it_before_the_start_was_answered_ends_the_scan(bluez: FakeBlueZ) -> None:
+    await bluez.stall("hci0", on=True)
+    async with listening(patience=replace(ONLY_TOLD, start_s=60), mode="active"):
+        # It scans, and nobody has told bleak.
+        await bluez.wait_scanning("hci0", "active")
+    await bluez.wait_scanning("hci0", None)
+
+
+# ---- the ladder ---------------------------------------------------------------------------------------------------------------
+
+CURES: dict[str, RecoveryStep] = {"start": "restart-scan", "client": "new-scanner", "power": "power-cycle"}
+
+
+@pytest.mark.parametrize("cure", CURES)
+async def test_the_ladder_is_climbed_until_something_helps(bluez: FakeBlueZ, cure: str) -> None:
+    async with listening(patience=STEADY) as ear:
+        await ear.until_heard_anew(bluez)
+        await bluez.deafen("hci0", cure)
+        await ear.until_heard_anew(bluez)
+        taken = [turn for turn in ear.turns if turn.step is not None]
+        assert [turn.step for turn in taken] == list(STEPS[: STEPS.index(CURES[cure]) + 1])
+        assert [turn.helped for turn in taken] == [False] * (len(taken) - 1) + [True]
+        assert ear.scanner.recovery is not None
+        assert (ear.scanner.recovery.step, ear.scanner.recovery.helped) == (CURES[cure], True)
+        assert ear.memory == RecoveryMemory(CURES[cure])
+
+
+async def test_what_helped_last_time_comes_first(bluez: FakeBlueZ) -> None:
+    async with listening(patience=STEADY, memory=RecoveryMemory("power-cycle")) as ear:
+        await ear.until_heard_anew(bluez)
+        await bluez.deafen("hci0", "power")
+        await ear.until_heard_anew(bluez)
+        assert [turn.step for turn in ear.turns if turn.step is not None] == ["power-cycle"]
+
+
+async def test_a_power_cycle_leaves_the_adapter_on_even_when_cancelled(bluez: FakeBlueZ) -> None:
+    memory = RecoveryMemory("power-cycle")
+    async with listening(memory=memory, patience=replace(QUICK, settle_s=60)) as ear:
+        await ear.until(lambda: ear.scanner.recovery is not None)
+        await bluez.wait_scanning("hci0", None)
+        await ear.until(lambda: not ear.bluez.adapters["hci0"].powered)
+    async with listening(patience=HANDS_OFF) as ear:
+        await ear.until_heard_anew(bluez)
+
+
+async def test_without_a_last_resort_it_never_gives_up(bluez: FakeBlueZ) -> None:
+    async with listening(patience=replace(QUICK, silence_s=0.1), rungs=HASTY) as ear:
+        await ear.until(lambda: sum(turn.step == "power-cycle" for turn in ear.turns) >= 3)
+
+
+async def test_it_gives_up_where_it_may(bluez: FakeBlueZ) -> None:
+    ear = Ear("hci0", QUICK, rungs=HASTY, last_resorts=lambda: ("restart-process",))
+    with pytest.raises(RadioGivenUp, match=r"deaf for .* heard nothing"):
+        await asyncio.wait_for(ear.run(), 60)
+    assert ear.scanner.state is ScannerState.STOPPED
+    assert RadioGivenUp.exit_code == 69
+    assert ear.memory == RecoveryMemory(None, "restart-process")
+    await bluez.wait_scanning("hci0", None)
+
+
+async def test_a_reboot_comes_after_the_process_was_ended_in_vain(bluez: FakeBlueZ) -> None:
+    memory = RecoveryMemory(None, "restart-process")
+    async with listening(memory=memory, rungs=HASTY, last_resorts=lambda: ("reboot",)) as ear:
+        # Nobody answers for logind on this bus.
+        await ear.until(lambda: any(turn.step == "reboot" for turn in ear.turns))
+        assert ear.memory == RecoveryMemory(None, "reboot")
+
+
+# ---- the radio helper ---------------------------------------------------------------------------------------------------------
+
+
+class Helped:
+    """A fake kernel with the fake's first two adapters, the real helper on it, and the daemon's end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.link = RadioLink(path, now_ms)
+        self.kernel: FakeKernel
+        """Of the helper that runs."""
+        self._serving: asyncio.Task[object] | None = None
+        self._linking: asyncio.Task[object] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._linking = asyncio.create_task(self.link.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        assert self._linking is not None
+        self._linking.cancel()
+        await asyncio.gather(self._linking, return_exceptions=True)
+
+    async def start(self) -> None:
+        """Start the helper, and wait until it answers."""
+        self.kernel = FakeKernel(FIRST, SECOND)
+        await self.kernel.__aenter__()
+        server = RadioServer(self.path, self.kernel.helpers_end, now_ms, usb=UsbBus(sys=Path("/nonexistent")), batch_ms=5)
+        self._serving = asyncio.create_task(server.run(lambda: None))
+        await self._until(connected=True)
+
+    async def stop(self) -> None:
+        """End the helper, and wait until that is noticed."""
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+            await self.kernel.__aexit__(None, None, None)
+            self._serving = None
+            await self._until(connected=False)
+
+    async def _until(self, *, connected: bool) -> None:
+        async with asyncio.timeout(30):
+            while self.link.connected != connected:  # noqa: ASYNC110 (watchers stay for ever)
+                await asyncio.sleep(0.005)
+
+    async def until_heard(self, ear: Ear, data: bytes) -> None:
+        """Let the kernel report until something comes through."""
+        async with asyncio.timeout(30):
+            while not any(heard[2] == data for heard in ear.heard):
+                await self.kernel.advertise(BEACON, -50, data)
+                await asyncio.sleep(0.02)
+
+
+RAW = bytes.fromhex("020106") + bytes.fromhex("1aff4c00") + IBEACON
+
+
+@asynccontextmanager
+async def helped(patience: Patience = ONLY_TOLD, **settings: Any) -> AsyncIterator[tuple[Helped, Ear]]:
+    """A scanner with a helper behind it that does not run yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            Helped(Path(folder) / "radio.sock") as helper,
+            listening(FIRST, patience, kernel=helper.link, **settings) as ear,
+        ):
+            helper.link.watch(ear.scanner.helper_changed)
+            yield helper, ear
+
+
+async def test_with_the_helper_the_scan_is_passive_and_quiet_and_the_kernel_reports(bluez: FakeBlueZ) -> None:
+    async with helped() as (helper, ear):
+        await helper.start()
+        await bluez.wait_scanning("hci0", "passive")
+        await helper.until_heard(ear, RAW)
+        assert ear.scanner.source == "kernel"
+        assert ear.scanner.state is ScannerState.HEARING
+        # Not even bluetoothd has heard it.
+        assert not await beacon(bluez)
+        assert {heard[2] for heard in ear.heard} == {RAW}
+
+
+async def test_nothing_is_heard_twice_where_bluetoothd_tells_it_too(bluez: FakeBlueZ) -> None:
+    async with helped(mode="active") as (helper, ear):
+        await helper.start()
+        await bluez.wait_scanning("hci0", "active")
+        await helper.until_heard(ear, RAW)
+        for _ in range(5):
+            assert await beacon(bluez)
+        await ear.until(lambda: ear.scanner.counts.control == 5)
+        assert {heard[2] for heard in ear.heard} == {RAW}
+
+
+async def test_a_controller_that_filters_gets_the_real_patterns(bluez: FakeBlueZ) -> None:
+    await bluez.offload()
+    await restart_bluetoothd(bluez)
+    async with helped() as (helper, ear):
+        await helper.start()
+        await bluez.wait_scanning("hci0", "passive")
+        await helper.until_heard(ear, RAW)
+        assert await beacon(bluez)
+        await ear.until(lambda: ear.scanner.counts.control == 1)
+
+
+async def test_the_helper_may_go_and_come_back(bluez: FakeBlueZ) -> None:
+    async with helped() as (helper, ear):
+        await ear.until_heard_anew(bluez)
+        assert (ear.scanner.source, bluez.scanning()) == ("bleak", "active")
+        await helper.start()
+        await helper.until_heard(ear, RAW)
+        await bluez.wait_scanning("hci0", "passive")
+        await helper.stop()
+        await bluez.wait_scanning("hci0", "active")
+        await ear.until_heard_anew(bluez)
+        assert ear.scanner.source == "bleak"
+        assert [turn.state for turn in ear.turns] == ["hearing"]
+
+
+async def test_without_passive_scans_the_kernel_reports_active_ones(bluez: FakeBlueZ) -> None:
+    await bluez.hide_passive()
+    await restart_bluetoothd(bluez)
+    async with helped() as (helper, ear):
+        await helper.start()
+        await bluez.wait_scanning("hci0", "active")
+        await helper.until_heard(ear, RAW)
+        assert ear.scanner.source == "kernel"
+
+
+async def test_a_helper_that_says_nothing_is_done_without(bluez: FakeBlueZ) -> None:
+    async with helped(patience=replace(STEADY, mute_s=0.2)) as (helper, ear):
+        await helper.start()
+        # The quiet scan hears nothing, so it is made an active one; then bluetoothd hears what the helper does not.
+        await ear.until_heard_anew(bluez)
+        assert ear.scanner.counts.control
+        await ear.until(lambda: "helper reports nothing" in ear.trouble)
+        await helper.until_heard(ear, RAW)
+        await ear.until(lambda: ear.scanner.trouble is None)
+
+
+async def test_a_bluetoothd_that_hangs_does_not_deafen_the_kernel(bluez: FakeBlueZ) -> None:
+    async with helped(replace(ONLY_TOLD, fresh_s=20), vigilance=SUSPICIOUS) as (helper, ear):
+        await helper.start()
+        await bluez.wait_scanning("hci0", "passive")
+        await ear.until(lambda: ear.scanner.scanning_mode == "passive" and ear.scanner.trouble is None)
+        await helper.until_heard(ear, RAW)
+        bluez.freeze()
+        async with asyncio.timeout(30):
+            while "does not answer" not in ear.trouble:
+                await helper.kernel.advertise(BEACON, -50, RAW)
+                await asyncio.sleep(0.01)
+        bluez.thaw()
+        await ear.until(lambda: ear.scanner.trouble is None)
+        assert ear.scanner.state is ScannerState.HEARING
+        assert [turn.state for turn in ear.turns] == ["hearing"]
+
+
+async def test_the_helper_resets_an_adapter_that_nothing_else_cures(bluez: FakeBlueZ) -> None:
+    async with helped(patience=QUICK, rungs=HASTY) as (helper, ear):
+        await helper.start()
+        await ear.until(lambda: any(turn.step == "reset-controller" for turn in ear.turns))
+        assert [turn.step for turn in ear.turns if turn.step is not None][:4] == list(STEPS[:4])
+        # Off and on again.
+        assert [code for code, index, _ in helper.kernel.commands if index == 0].count(SET_POWERED) == 2
 
 
 # ---- the fake itself ----------------------------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +17,33 @@ import pytest
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from gateway.contract.fields import to_rfc3339
+from gateway.contract.messages import LaterEvent, Tombstone, UplinkEvent, ZoneEntered, read_event
 from gateway.contract.messages import OfferMatched as OfferMatchedMessage
-from gateway.contract.messages import Tombstone, ZoneEntered
 from gateway.core.model import (
     AnchorLevel,
+    BatteryHealth,
+    BatteryPoint,
+    BeaconChange,
+    BeaconHealth,
+    BeaconState,
+    CanaryMemory,
     ClockQuality,
     Consent,
     Dwelled,
     Entered,
     Evidence,
     Exited,
+    HealthChange,
+    HealthTold,
     Instant,
+    LinkBaseline,
     OfferMatched,
     OpenVisit,
     Outcome,
     PastOffer,
     PresenceEvent,
+    ReceiverChange,
     Step,
     Verdict,
     VisitEnded,
@@ -38,8 +52,8 @@ from gateway.core.model import (
     WithheldReason,
 )
 from gateway.errors import ConfigurationError, DiskError
-from gateway.io.store import Store, schema
-from gateway.io.store.database import open_database, transact
+from gateway.io.store import OutboxRow, Store, schema
+from gateway.io.store.database import DatabaseThread, insert, open_database, transact
 from gateway.io.store.schema import GATEWAY
 
 ANNA, BEN = "8a4061daf88a329d", "1122334455667788"
@@ -117,6 +131,67 @@ def count(path: Path, table: str) -> int:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
+# ---- beacons and receivers ----------------------------------------------------------------------------------------------------
+
+
+def told_of_beacon(state: BeaconState, before: BeaconState, seconds: float = 5) -> BeaconChange:
+    battery = BatteryHealth("low", 2310, None, 6.5, (0, 9))
+    health = BeaconHealth("shelf-7", "dairy", state, 0, None, (), battery, 0, None)
+    return BeaconChange(HealthChange("beacon", "shelf-7", state, before, at(seconds), at(seconds).mono_ms - 90_000), health)
+
+
+async def test_what_is_told_of_beacons_and_receivers_is_numbered_and_remembered(path: Path) -> None:
+    async with opened(path) as store:
+        assert await store.recall_health() == (CanaryMemory(), ())
+        deaf = ReceiverChange("door", "deaf", "heard\x1b nothing.", at(6), step="reset-controller", helped=False)
+        await commit(store, Step(beacons=(told_of_beacon("silent", "ok"),), receivers=(deaf,)))
+        beacon, receiver = await store.outbox_rows(1, 9, 9)
+        _, told = await store.recall_health()
+    assert json.loads(beacon.data) == {
+        "beacon": "shelf-7",
+        "zone": "dairy",
+        "changed": "state",
+        "before": "ok",
+        "first_sign_time": to_rfc3339(at(5).wall_ms - 90_000),
+        "state": "silent",
+        "battery_state": "low",
+        "battery_v": 2.31,
+        "temperature_c": 6.5,
+        "days_left_least": 0,
+        "days_left_most": 9,
+    }
+    assert json.loads(receiver.data) == {
+        "receiver": "door",
+        "state": "deaf",
+        "before": "hearing",
+        "cause": "heard\\x1b nothing.",
+        "step": "reset-controller",
+        "helped": False,
+        "told_by": "supervision",
+    }
+    assert told == (HealthTold("beacon", "shelf-7", "silent"), HealthTold("receiver", "door", "deaf"))
+
+
+async def test_what_is_told_later_takes_the_place_of_what_was_told(store: Store) -> None:
+    await commit(store, Step(beacons=(told_of_beacon("silent", "ok"),)))
+    await commit(store, Step(beacons=(told_of_beacon("ok", "silent"),)))
+    assert (await store.recall_health())[1] == (HealthTold("beacon", "shelf-7", "ok"),)
+
+
+async def test_baselines_outlast_the_process_and_batteries_a_wrong_clock(path: Path) -> None:
+    baseline = LinkBaseline("shelf-7", "door", -61.5, -60.0, 1.25, 9.75, 0.03)
+    memory = CanaryMemory((baseline,), (BatteryPoint("shelf-7", START.wall_ms, 2950.5),))
+    async with opened(path) as store:
+        await store.keep_canaries(memory, batteries=True)
+        await store.keep_canaries(memory, batteries=True)
+        louder = replace(baseline, baseline_dbm=-55.0)
+        await store.keep_canaries(CanaryMemory((louder,)), batteries=False)
+    async with opened(path) as store:
+        assert (await store.recall_health())[0] == CanaryMemory((louder,), memory.batteries)
+        await store.keep_canaries(CanaryMemory(), batteries=True)
+        assert (await store.recall_health())[0] == CanaryMemory()
+
+
 # ---- one commit ---------------------------------------------------------------------------------------------------------------
 
 
@@ -151,15 +226,23 @@ async def test_when_the_outbox_fails_the_ledger_keeps_nothing(store: Store, path
     assert [count(path, table) for table in ("ledger", "offer", "outbox", "visit")] == [0, 0, 0, 0]
 
 
+def as_read(row: OutboxRow, store: Store, *, history: bool = False) -> UplinkEvent | LaterEvent:
+    """The row's message as central reads it; not a word of it may be lost when it is written again."""
+    message = row.to_json(epoch=store.epoch, source="stores/demo/gateways/pi-1", history=history)
+    event = read_event(message, "event")
+    assert json.loads(event.to_json()) == json.loads(message)
+    return event
+
+
 async def test_a_row_becomes_the_message_that_it_is(store: Store) -> None:
     await commit(store, arrival(ANNA, offer("o1")))
     _, second, third = await store.outbox_rows(1, 100, 100)
-    event = second.to_event(epoch=store.epoch, source="stores/demo/gateways/pi-1", history=False)
+    event = as_read(second, store)
     assert isinstance(event, ZoneEntered)
     assert (event.id, event.seq, event.epoch, event.bootid) == (f"{store.epoch}-2", 2, store.epoch, "boot-1")
     assert (event.time, event.monotonicms, event.timequality) == (at(1).wall_ms, "2000", "synchronised")
     assert (event.history, event.data.zone, event.data.belief) == (None, "dairy", 0.93)
-    late = third.to_event(epoch=store.epoch, source="stores/demo/gateways/pi-1", history=True)
+    late = as_read(third, store, history=True)
     assert isinstance(late, OfferMatchedMessage)
     assert (late.history, late.data.offer, late.data.deadline) == (True, "o1", at(31).wall_ms)
 
@@ -226,7 +309,7 @@ async def test_what_is_erased_leaves_its_number_and_nothing_else(store: Store, p
     await commit(store, Step(forgotten=(ANNA,)))
     rows = await store.outbox_rows(1, 100, 100)
     assert [row.type for row in rows] == ["tombstone.v1"] * 3 + ["visit.started.v1", "zone.entered.v1"]
-    events = [row.to_event(epoch=store.epoch, source="x", history=False) for row in rows]
+    events = [as_read(row, store) for row in rows]
     assert [event.seq for event in events] == [1, 2, 3, 4, 5]
     assert all(isinstance(event, Tombstone) and event.data.reason == "erased" for event in events[:3])
     # What happened stays countable.
@@ -377,11 +460,105 @@ def nothing(db: Database) -> None:
     pass
 
 
+def as_they_are() -> Migrations:
+    """The versions there are, for more behind them."""
+    known = Migrations("gateway")
+    known(name="0001_first")(schema._first)
+    known(name="0002_health")(schema._health)
+    known(name="0003_outbox_without_index")(schema._outbox_without_index)
+    return known
+
+
+@contextlib.asynccontextmanager
+async def busy(path: Path) -> AsyncIterator[tuple[DatabaseThread, list[str], Callable[[], None]]]:
+    """A database thread that is held up, what it does from then on, and how it goes on."""
+    thread = DatabaseThread(path, lambda: open_database(path, GATEWAY))
+    await thread.start()
+    begun, may_go, statements = threading.Event(), threading.Event(), list[str]()
+
+    def hold_up(db: Database) -> None:
+        begun.set()
+        assert may_go.wait(30)
+        db.conn.set_trace_callback(statements.append)
+
+    holding = asyncio.create_task(thread.run(hold_up))
+    assert await asyncio.to_thread(begun.wait, 30)
+    try:
+        yield thread, statements, may_go.set
+    finally:
+        may_go.set()
+        await holding
+        await thread.close()
+
+
+def note(db: Database, value: str | None) -> str | None:
+    db.execute("INSERT INTO meta VALUES ('noted ' || ?1, ?1)", [value])
+    return value
+
+
+async def test_those_who_wait_at_the_same_time_share_a_transaction(path: Path) -> None:
+    async with busy(path) as (thread, statements, go_on):
+        values = [str(number) for number in range(40)]
+        calls = [asyncio.create_task(thread.run(partial(note, value=value))) for value in values]
+        await asyncio.sleep(0)
+        go_on()
+        assert await asyncio.gather(*calls) == values
+        assert statements.count("COMMIT") == 2, "of the one that held it up, and theirs"
+        assert count(path, "meta") == 41
+
+
+async def test_when_one_of_those_who_wait_together_fails_all_are_told_and_nothing_is_kept(path: Path) -> None:
+    async with busy(path) as (thread, _, go_on):
+        calls = [asyncio.create_task(thread.run(partial(note, value=value))) for value in ("1", "2", None, "4")]
+        await asyncio.sleep(0)
+        go_on()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(result) for result in results] == [sqlite3.IntegrityError] * 4
+        assert count(path, "meta") == 1
+        assert await thread.run(partial(note, value="5")) == "5"
+        assert count(path, "meta") == 2
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 20, 63, 64, 65, 149])
+def test_rows_are_inserted_once_and_in_their_order(rows: int) -> None:
+    with contextlib.closing(Database(memory=True).conn) as connection:
+        db = Database(connection)
+        db.execute("CREATE TABLE t (a INTEGER, b TEXT)")
+        given = [(number, f"'{number}") for number in range(rows)]
+        insert(db, "INSERT INTO t (a, b)", given)
+        assert db.execute("SELECT a, b FROM t ORDER BY rowid").fetchall() == given
+
+
+async def test_how_events_are_cut_into_steps_makes_no_difference(tmp_path: Path) -> None:
+    """Visits are read, followed and written once a step, however many of a shopper's events it holds."""
+    remembered = []
+    events = [
+        Outcome(VisitStarted(BEN, "b-1", at(1), BOTH)),
+        *arrival(ANNA).outcomes,
+        Outcome(Entered(BEN, "b-1", "dairy", at(1), Consent.OFFERS, EVIDENCE)),
+        Outcome(Dwelled(BEN, "b-1", "dairy", at(61), BOTH, at(1), 60_000, EVIDENCE)),
+        Outcome(Exited(BEN, "b-1", "dairy", at(70), BOTH, at(1), at(68), "moved")),
+        Outcome(Entered(BEN, "b-1", "bakery", at(70), BOTH, EVIDENCE)),
+        Outcome(VisitEnded(ANNA, visit_of(ANNA), at(99), BOTH, at(1), at(60), 1)),
+        Outcome(VisitStarted(ANNA, "v-again", at(100), BOTH)),
+        Outcome(Entered("5566778899aabbcc", "nobody-began-it", "dairy", at(101), BOTH, EVIDENCE)),
+    ]
+    for size in (1, 2, 3, len(events)):
+        async with opened(tmp_path / f"{size}.db") as store:
+            for first in range(0, len(events), size):
+                await commit(store, Step(tuple(events[first : first + size])))
+            remembered.append(sorted((await store.recall(at(102).wall_ms)).visits, key=lambda visit: visit.visit))
+    assert [(visit.visit, visit.zone, visit.zones, visit.dwelled_ms, visit.consent) for visit in remembered[0]] == [
+        ("b-1", "bakery", 2, 0, BOTH),
+        ("v-again", None, 0, 0, BOTH),
+    ]
+    assert remembered == [remembered[0]] * 4
+
+
 async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
     async with opened(path) as store:
         await commit(store, arrival())
-    newer = Migrations("gateway")
-    newer(name="0001_first")(schema._first)
+    newer = as_they_are()
     newer(name="9999_future")(nothing)
     with contextlib.closing(open_database(path, newer).conn):
         pass
@@ -398,17 +575,16 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -
 def test_a_new_version_backs_the_old_one_up_and_keeps_the_rows(path: Path) -> None:
     with contextlib.closing(open_database(path, GATEWAY).conn) as connection:
         connection.execute("INSERT INTO meta VALUES ('a', 'b')")
-    newer = Migrations("gateway")
-    newer(name="0001_first")(schema._first)
+    newer = as_they_are()
 
-    def second(db: Database) -> None:
+    def last(db: Database) -> None:
         db.execute("CREATE TABLE addition (a TEXT)")
 
-    newer(name="0002_second")(second)
+    newer(name="9999_last")(last)
     with contextlib.closing(open_database(path, newer).conn) as connection:
         assert connection.execute("SELECT value FROM meta WHERE key = 'a'").fetchone() == ("b",)
         assert connection.execute("SELECT count(*) FROM addition").fetchone() == (0,)
-    backup = path.with_name("gateway.db.before-0002_second")
+    backup = path.with_name("gateway.db.before-9999_last")
     with contextlib.closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT value FROM meta WHERE key = 'a'").fetchone() == ("b",)
         assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'addition'").fetchall()
@@ -416,7 +592,7 @@ def test_a_new_version_backs_the_old_one_up_and_keeps_the_rows(path: Path) -> No
 
 async def test_who_is_erased_does_not_live_on_in_the_copy_that_a_migration_made(path: Path) -> None:
     async with opened(path) as store:
-        backup = path.with_name(f"{path.name}.before-0002_second")
+        backup = path.with_name(f"{path.name}.before-9999_last")
         backup.write_bytes(path.read_bytes())
         await store.scrub()
         assert not backup.exists()
@@ -425,14 +601,13 @@ async def test_who_is_erased_does_not_live_on_in_the_copy_that_a_migration_made(
 
 def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     open_database(path, GATEWAY).conn.close()
-    broken = Migrations("gateway")
-    broken(name="0001_first")(schema._first)
+    broken = as_they_are()
 
-    def second(db: Database) -> None:
+    def last(db: Database) -> None:
         db.execute("CREATE TABLE addition (a TEXT)")
         db.execute("no SQL")
 
-    broken(name="0002_second")(second)
+    broken(name="9999_last")(last)
     with pytest.raises(DiskError):
         open_database(path, broken)
     with contextlib.closing(open_database(path, GATEWAY).conn) as connection:
@@ -509,7 +684,7 @@ async def use(path: Path) -> str:
         await store.recall(at(100).wall_ms)
         oldest, newest = await store.outbox_bounds()
         for row in await store.outbox_rows(oldest, newest, 1000):
-            row.to_event(epoch=store.epoch, source="stores/demo/gateways/pi-1", history=True)
+            as_read(row, store, history=True)
         await store.backlog()
         await store.note_alive(at(100).wall_ms, 7)
         await commit(store, arrival(BEN))
@@ -634,7 +809,7 @@ async def test_a_damaged_row_is_sent_as_a_tombstone(store: Store, path: Path, ca
         row._replace(boot_id="\0"),
         row._replace(wall_ms=-1),
     ):
-        event = damaged.to_event(epoch=store.epoch, source="stores/demo/gateways/pi-1", history=False)
+        event = as_read(damaged, store)
         assert isinstance(event, Tombstone)
         assert (event.seq, event.data.reason) == (row.seq, "dropped")
     assert caplog.text.count("row 1 of the outbox is damaged: a tombstone is sent for it") == 4
@@ -705,7 +880,7 @@ async def test_every_event_has_its_ledger_row_with_why(store: Store, path: Path)
         rows = connection.execute("SELECT type, zone, catalogue_version, withheld FROM ledger ORDER BY id").fetchall()
     zones = [None, "dairy", "dairy", "dairy", None]
     kinds = ["visit.started", "zone.entered", "zone.dwelled", "zone.exited", "visit.ended"]
-    assert rows == [(kind, zone, 4, '{"cap_day": 2}') for kind, zone in zip(kinds, zones, strict=True)]
+    assert rows == [(kind, zone, 4, '{"cap_day":2}') for kind, zone in zip(kinds, zones, strict=True)]
 
 
 async def test_statistics_that_sqlite_keeps_do_not_make_a_file_corrupt(path: Path) -> None:

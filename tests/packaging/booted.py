@@ -31,8 +31,8 @@ def call(*command: str) -> dict[str, object]:
     return {"code": done.returncode, "out": done.stdout, "err": done.stderr, "took_s": round(time.monotonic() - began, 1)}
 
 
-def shown(*properties: str) -> dict[str, str]:
-    said = call("systemctl", "show", "gateway", f"--property={','.join(properties)}")["out"]
+def shown(*properties: str, of: str = "gateway") -> dict[str, str]:
+    said = call("systemctl", "show", of, f"--property={','.join(properties)}")["out"]
     return dict(line.split("=", 1) for line in str(said).splitlines())
 
 
@@ -94,6 +94,9 @@ def runs() -> None:
     topic = "stores/demo/up/pi-1/status"
     facts["birth"] = call("mosquitto_sub", "-t", topic, "-C", "1", "-W", "20")["out"]
     facts["listening"] = listening(pid)
+    until(lambda: shown("ExecMainStatus", of="gateway-radio")["ExecMainStatus"] == "69", 60)
+    facts["helper"] = shown("UnitFileState", "ExecMainStatus", of="gateway-radio")
+    facts["helper's journal"] = call("journalctl", "--unit=gateway-radio", "--output=cat", "--no-pager")["out"]
 
 
 def hears() -> None:

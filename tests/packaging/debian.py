@@ -101,6 +101,12 @@ class Root:
         """``scripts/install.sh`` of the checkout that lies in the root."""
         return self.run("/root/checkout/scripts/install.sh", *options)
 
+    def pack(self, image: Path, size: str) -> None:
+        """All of it as an ext4 file system of that size in one file."""
+        words = ["unshare", "--mount", "--propagation", "private", "bash", "-c"]
+        words += [_MOUNT + 'exec mkfs.ext4 -q -F -O ^has_journal -d "$root" "$1" "$2"', "bash", str(self.below), str(self.above)]
+        subprocess.run([*words, str(image), size], env=_ENVIRONMENT, check=True)
+
     def boot(self, program: Path, folder: Path, timeout_s: int = 600) -> None:
         """Boot, run ``program`` as root with ``folder`` as its own, and switch off.
 
@@ -133,7 +139,7 @@ def base() -> Path:
     for program in ("debootstrap", "unshare", "chroot"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    return _cached(f"{SUITE}-base", _debootstrap)
+    return cached(f"{SUITE}-base", _debootstrap)
 
 
 def ready() -> Path:
@@ -141,7 +147,7 @@ def ready() -> Path:
     below = base()
     if shutil.which("systemd-nspawn") is None:
         pytest.skip("systemd-nspawn (Debian package systemd-container) is not installed")
-    return _cached(f"{SUITE}-ready", lambda folder: _with_packages(below, folder))
+    return cached(f"{SUITE}-ready", lambda folder: _with_packages(below, folder))
 
 
 def wheels() -> Path:
@@ -149,10 +155,10 @@ def wheels() -> Path:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the wheels for Debian 12 are fetched by the Python that it has: 3.11")
     lock = CHECKOUT / "requirements.lock"
-    return _cached(f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}", _download)
+    return cached(f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}", _download)
 
 
-def _cached(name: str, make: Make) -> Path:
+def cached(name: str, make: Make) -> Path:
     """A folder in the user's cache, made by one of several processes at once and never half made."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beacon-gateway-tests"
     cache.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,7 @@ def test_the_settings_that_are_put_in_place_ask_for_the_three_that_only_the_shop
 
 def test_the_settings_that_are_put_in_place_are_in_order_once_their_examples_are_taken_up() -> None:
     lines = TEMPLATE.read_text("utf-8").splitlines()
-    taken_up = "\n".join(line.removeprefix("#") if re.match(r"#(\w+ = |\[\[)", line) else line for line in lines)
+    taken_up = "\n".join(line.removeprefix("#") if re.match(r"#(\w+ = |\[)", line) else line for line in lines)
     settings = Settings.model_validate(tomllib.loads(taken_up))
     assert settings.privacy.is_complete
     assert settings.broker.password_file == Path("/run/credentials/gateway.service/broker-password")

@@ -20,6 +20,8 @@ MODES = {
     "/var/lib/beacon-gateway": "700 gateway gateway",
     "/opt/beacon-gateway/current/": "755 root root",
     "/etc/systemd/system/gateway.service": "644 root root",
+    "/etc/systemd/system/gateway-radio.service": "644 root root",
+    "/etc/udev/rules.d/70-beacon-gateway-radio.rules": "644 root root",
 }
 DEBIANS_NOTES = re.compile(r"/etc/(passwd|group|shadow|gshadow)-|.*/__pycache__(/.*)?|/var/(cache|lib)/(?!.*beacon).*")
 AS_SERVICE = ["setpriv", "--reuid=gateway", "--regid=gateway", "--init-groups"]
@@ -56,8 +58,11 @@ def test_installs_upgrades_and_leaves_nothing_behind(root: Root, tmp_path: Path)
     assert "adduser NAME gateway" in status
     for path, mode in MODES.items():
         assert said(root, "stat", "--format=%a %U %G", path) == mode, path
-    assert said(root, "systemctl", "is-enabled", "gateway") == "enabled"
-    assert said(root, "systemd-analyze", "verify", "gateway.service") == ""
+    assert said(root, "systemctl", "is-enabled", "gateway", "gateway-radio") == "enabled\nenabled"
+    assert said(root, "systemd-analyze", "verify", "gateway.service", "gateway-radio.service") == ""
+    # The helper's account is nobody's: not even of the gateway's group, whose settings and control socket it must not reach.
+    assert said(root, "id", "-Gn", "gateway-radio") == "gateway-radio"
+    assert said(root, "id", "-Gn", "gateway") == "gateway"
     assert said(root, "gateway", "--version").startswith("gateway ")
     assert said(root, "bash", "-c", ". /usr/local/share/bash-completion/completions/gateway; complete -p gateway")
 
@@ -103,7 +108,8 @@ def test_installs_upgrades_and_leaves_nothing_behind(root: Root, tmp_path: Path)
     assert (done.returncode, done.stdout) == (75, "")
     assert kept.keys() <= files(root)
     assert root.install("--uninstall", "--purge", "--yes").returncode == 0
-    assert root.run("getent", "passwd", "gateway").returncode == root.run("getent", "group", "gateway").returncode == 2
+    for account in ("gateway", "gateway-radio"):
+        assert root.run("getent", "passwd", account).returncode == root.run("getent", "group", account).returncode == 2
 
     # What is there beyond Debian's packages is what Debian's programs write down when packages and accounts come and go.
     other = Root(debian.base(), tmp_path / "other")
@@ -135,6 +141,10 @@ def _account_taken(root: Root) -> None:
     said(root, "useradd", "--uid", "1500", "gateway")
 
 
+def _helpers_account_taken(root: Root) -> None:
+    said(root, "useradd", "--uid", "1500", "gateway-radio")
+
+
 def _command_taken(root: Root) -> None:
     command = root.path("usr/local/bin/gateway")
     command.parent.mkdir(parents=True)
@@ -147,10 +157,11 @@ def _command_taken(root: Root) -> None:
         (_not_debian, 69, "Debian 12 or newer and Raspberry Pi OS"),
         (_32_bit, 69, "this one is armhf"),
         (_no_room, 75, "120 MiB left and 400 are needed"),
-        (_account_taken, 75, "a person's account called gateway"),
+        (_account_taken, 75, "a person's account called gateway,"),
+        (_helpers_account_taken, 75, "a person's account called gateway-radio,"),
         (_command_taken, 75, "/usr/local/bin/gateway is there and belongs to something else"),
     ],
-    ids=["not Debian", "32 bit", "no room", "account taken", "command taken"],
+    ids=["not Debian", "32 bit", "no room", "account taken", "helper's account taken", "command taken"],
 )
 def test_refuses_with_one_sentence_and_changes_nothing(
     root: Root, prepare: Callable[[Root], None], code: int, words: str

@@ -67,6 +67,13 @@ def test_starts_in_its_sandbox_without_bluetoothd(facts: Facts) -> None:
     }
 
 
+def test_lives_without_its_radio_helper(facts: Facts) -> None:
+    """A container has no Bluetooth of its own: the helper says so, stays away from the address family, and is tried again."""
+    assert facts["helper"]["UnitFileState"] == "enabled"
+    assert facts["helper"]["ExecMainStatus"] == "69", facts["helper's journal"]
+    assert "there is no Bluetooth here" in facts["helper's journal"]
+
+
 def test_scans_through_bluetoothd_and_survives_its_end(facts: Facts) -> None:
     assert facts["start with bluetoothd"]["code"] == 0, facts["journal"]
     assert facts["scans after s"] is not None, facts["journal"]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.simulator.floor_plan import Area, FloorPlan, Passage, PlacedAnchor, Point, demo_floor_plan
+from gateway.simulator.floor_plan import Area, FloorPlan, Passage, PlacedAnchor, Point
+from gateway.simulator.plan_file import demo_floor_plan
 
 PLAN = demo_floor_plan()
 
@@ -29,12 +30,16 @@ def test_anchors_stand_in_the_zone_they_name() -> None:
 
 def test_a_passage_lies_on_the_border_of_both_its_zones() -> None:
     for passage in PLAN.passages:
-        assert all(PLAN.area(zone).border_distance(passage.at) == 0 for zone in passage.zones)
+        assert all(PLAN.area(zone).border_distance(passage.middle) == 0 for zone in passage.zones)
 
 
 def test_a_route_leads_through_the_passages_between() -> None:
     assert PLAN.route("entrance", "entrance") == ()
-    assert PLAN.route("entrance", "wine") == (Point(5.0, 8.0), Point(8.0, 12.0), Point(16.0, 12.0))
+    assert tuple(passage.middle for passage in PLAN.route("entrance", "wine")) == (
+        Point(5.0, 8.0),
+        Point(8.0, 12.0),
+        Point(16.0, 12.0),
+    )
 
 
 def test_neighbours_share_a_border_and_not_just_a_corner() -> None:
@@ -68,9 +73,11 @@ def _square(name: str, left: float) -> Area:
     return Area(name, (Point(left, 0), Point(left + 4, 0), Point(left + 4, 4), Point(left, 4)))
 
 
+_STAR = Area("star", (Point(10, 0), Point(13, 9), Point(5, 3), Point(15, 3), Point(7, 9)))
+
 TWO_ROOMS = FloorPlan(
     areas=(_square("a", 0), _square("b", 4)),
-    passages=(Passage(frozenset({"a", "b"}), Point(4, 2)),),
+    passages=(Passage(frozenset({"a", "b"}), Point(4, 1), Point(4, 3)),),
     anchors=(),
     way_in=Point(1, 1),
     way_out=Point(1, 1),
@@ -82,12 +89,21 @@ TWO_ROOMS = FloorPlan(
     [
         ({"areas": (_square("a", 0), _square("a", 4))}, "one name"),
         ({"passages": ()}, "no way leads from a to b"),
-        ({"passages": (Passage(frozenset({"a", "c"}), Point(4, 2)),)}, "joins two zones"),
+        ({"passages": (Passage(frozenset({"a", "c"}), Point(4, 2), Point(4, 2)),)}, "joins two zones"),
+        ({"passages": (Passage(frozenset({"a", "b"}), Point(4, 2), Point(5, 2)),)}, "not on the border of"),
+        ({"areas": (_square("a", 0), _square("b", 3.9))}, "zones a and b overlap"),
+        ({"areas": (_square("a", 0), Area("b", (Point(4, 0), Point(8, 0), Point(5, 1), Point(4, 4))))}, "b is not convex"),
+        ({"areas": (_square("a", 0), _STAR)}, "star is not convex"),
+        ({"areas": (_square("a", 0), Area("b", (Point(4, 0), Point(6, 0), Point(8, 0))))}, "b is not convex"),
         ({"way_in": Point(-1, 1)}, "leads into no zone"),
         ({"pay_in": "till"}, "till"),
         ({"anchors": (PlacedAnchor("r", "receiver", "c", Point(0, 0), 3.0),)}, "no zone"),
         ({"anchors": (PlacedAnchor("k", "beacon", "a", Point(0, 0), 3.0),)}, "no major and minor"),
         ({"anchors": (PlacedAnchor("r", "receiver", "a", Point(0, 0), 3.0),) * 2}, "one name"),
+        (
+            {"anchors": tuple(PlacedAnchor(n, "beacon", "a", Point(0, 0), 3.0, 1, 7) for n in "kl")},
+            "two beacons have one minor, 7",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from gateway.core import token
 from gateway.core.frames import Decoder
 from gateway.core.model import Consent, ShopperToken
-from gateway.simulator.floor_plan import Point, demo_floor_plan
+from gateway.simulator.floor_plan import Point
 from gateway.simulator.phone import Chain, ShopperPhone, draw_handset
+from gateway.simulator.plan_file import demo_floor_plan
 from gateway.simulator.radio import Air, Propagation, RadioPaths
 from gateway.simulator.walkers import Whereabouts
 
 PLAN = demo_floor_plan()
-AIR = Air(PLAN, Propagation(place_db=0.0, drift_db=0.0), random.Random(1))
+AIR = Air(PLAN, Propagation(place_db=0.0), random.Random(1))
 KU = bytes(range(32))
 STORE = 4711
 UUID16, COMPANY = 0xFFF0, 0xFFFE
@@ -54,7 +55,7 @@ def test_the_form_follows_from_system_and_chain(system: Literal["ios", "android"
     assert len(data) <= 31
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     start_s=st.integers(1_700_000_000, 2_000_000_000),
     day_start_s=st.integers(-96, 96).map(lambda quarters: quarters * 900),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.core import token
 from gateway.core.frames import Decoder
 from gateway.core.model import Consent, IBeacon, ShopperToken
-from gateway.simulator.floor_plan import demo_floor_plan
+from gateway.simulator.plan_file import demo_floor_plan
 from gateway.simulator.radio import Heard
 from gateway.simulator.store import SimulatedShopper, StoreInABox
 
@@ -127,10 +127,11 @@ def test_strangers_never_collide_with_tokens() -> None:
     assert all(resolver.resolve(h) is None for h in heard)
 
 
-def test_strangers_change_nothing_for_shoppers() -> None:
+def test_strangers_change_nothing_for_shoppers_but_for_collisions() -> None:
     alone, crowded = make(), make(strangers=20)
     assert alone.shoppers == crowded.shoppers
-    assert set(map(tuple, rows(alone.advance(60_000)))) < set(map(tuple, rows(crowded.advance(60_000))))
+    undisturbed, disturbed = set(rows(alone.advance(60_000))), set(rows(crowded.advance(60_000)))
+    assert 0.8 < len(undisturbed & disturbed) / len(undisturbed) < 1
 
 
 def test_an_empty_shop_still_has_its_beacons() -> None:
@@ -155,7 +156,7 @@ def test_mean_level_falls_with_distance_from_the_receiver() -> None:
     means = [sum(of_ring) / len(of_ring) for of_ring in levels.values()]
     assert means == sorted(means, reverse=True)
     assert means[0] - means[3] > 10
-    assert all(-105 <= rssi_dbm < -30 for of_ring in levels.values() for rssi_dbm in of_ring)
+    assert all(-105 <= rssi_dbm < -20 for of_ring in levels.values() for rssi_dbm in of_ring)
 
 
 @settings(max_examples=6, deadline=None)

@@ -12,6 +12,7 @@ moment at which the pipeline decided. There is no address in it, of nobody. Neve
 
 import json
 import re
+from binascii import unhexlify
 from typing import Any
 
 from gateway.core.captures.records import LAST_TIME_NS, Advertisement, Skipped, Ticked
@@ -27,6 +28,12 @@ _MAX_BAD_IN_A_ROW = 1000
 _MAX_MS = LAST_TIME_NS // 1_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 _HEX = re.compile(r"(?:[0-9a-f]{2}){0,1650}")
+_NUMBER = rb"(0|[1-9][0-9]{0,14})"
+_AS_ENCODED = re.compile(
+    rb'\{"mono_ms": ' + _NUMBER + rb', "wall_ms": ' + _NUMBER + rb', "receiver": "([a-z0-9][a-z0-9_-]{0,47})", '
+    rb'"rssi": (-?[1-9][0-9]{0,2}), "data": "([0-9a-f]{0,3300})"\}'
+)
+"""A line as `encode` writes it, which reads three times as fast; all others are read as the JSON that they may be."""
 
 
 def encode(receiver: str, rssi_dbm: int, data: bytes, at: Instant) -> str:
@@ -109,6 +116,19 @@ class JsonLines:
             self.damage = "the recording is of a newer version"
 
     def _read(self, line: bytes) -> Advertisement | Ticked | Skipped:
+        encoded = _AS_ENCODED.fullmatch(line)
+        if encoded is not None:
+            mono, wall, name, level, digits = encoded.groups()
+            mono_ms, wall_ms, rssi_dbm = int(mono), int(wall), int(level)
+            if mono_ms > _MAX_MS or wall_ms > _MAX_MS or not -128 <= rssi_dbm <= 127 or len(digits) % 2:
+                return Skipped.MALFORMED
+            self._number += 1
+            return Advertisement(
+                self._number, wall_ms * 1_000_000, rssi_dbm, None, unhexlify(digits), "", name.decode("ascii"), mono_ms
+            )
+        return self._read_json(line)
+
+    def _read_json(self, line: bytes) -> Advertisement | Ticked | Skipped:
         fields = _parse(line)
         if fields is None:
             return Skipped.MALFORMED

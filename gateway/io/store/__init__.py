@@ -1,22 +1,25 @@
 """The gateway's SQLite file: ledger and outbox in one commit, the visits and offers that survive a restart, signed downlinks."""
 
+import asyncio
 import re
 import sqlite3
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from gateway.contract.outcomes import uplink_rows
-from gateway.core.model import ClockQuality, Memory, Step, Verdict
-from gateway.io.store import ledger, outbox
+from gateway.contract.outcomes import beacon_row, receiver_row, uplink_rows
+from gateway.core.model import CanaryMemory, ClockQuality, HealthTold, Memory, Step, Verdict
+from gateway.io.store import health, ledger, outbox
 from gateway.io.store.database import DatabaseThread, open_database
-from gateway.io.store.outbox import OutboxRow
+from gateway.io.store.outbox import OutboxRow, event_id
 from gateway.io.store.schema import GATEWAY
 
-__all__ = ["OutboxRow", "Store"]
+__all__ = ["OutboxRow", "Store", "event_id"]
 
 _DAY_MS = 24 * 3600 * 1000
 _KEEP_ROWS_DAYS = 30
+_SLICE = 100
+"""Outcomes between two chances for the event loop; each takes some 20 µs."""
 
 
 class Store:
@@ -40,19 +43,31 @@ class Store:
     # ---- decisions ------------------------------------------------------------------------------------------------------------
 
     async def commit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> None:
-        """Ledger and outbox rows of one tick together; on disk when this returns."""
+        """Ledger and outbox rows of one tick together; on disk when this returns.
+
+        The rows are made here, in slices, and not in the database thread, which would get Python's lock late and keep it long.
+        """
+        recorded: list[ledger.LedgerRow] = []
+        waiting: list[outbox.WaitingRow] = []
+        for first in range(0, len(step.outcomes), _SLICE):
+            await asyncio.sleep(0)
+            some = step.outcomes[first : first + _SLICE]
+            recorded += [ledger.to_row(outcome) for outcome in some]
+            events = [row for outcome in some for row in uplink_rows(outcome)]
+            waiting += outbox.to_rows(events, boot_id=self._boot_id, quality=quality)
+        health_events = [*(beacon_row(told) for told in step.beacons), *(receiver_row(change) for change in step.receivers)]
+        waiting += outbox.to_rows(health_events, boot_id=self._boot_id, quality=quality)
 
         def work(db: Database) -> None:
-            rows = []
-            for outcome in step.outcomes:
-                ledger.record(db, outcome)
-                rows += uplink_rows(outcome)
-            outbox.append(db, rows, boot_id=self._boot_id, quality=quality)
-            for verdict in step.verdicts:
-                ledger.decide(db, verdict, wall_ms)
-            for shopper in step.forgotten:
-                outbox.erase(db, shopper)
-                ledger.erase(db, shopper)
+            if step.outcomes:
+                ledger.record(db, step.outcomes, recorded)
+            if health_events:
+                health.tell(db, step.beacons, step.receivers)
+            outbox.append(db, waiting)
+            ledger.decide(db, step.verdicts, wall_ms)
+            if step.forgotten:
+                outbox.erase(db, step.forgotten)
+                ledger.erase(db, step.forgotten)
 
         await self._thread.run(work)
         if step.forgotten:
@@ -64,7 +79,7 @@ class Store:
 
     async def decide(self, verdict: Verdict, wall_ms: int) -> None:
         """Central's answer to a proposal."""
-        await self._thread.run(lambda db: ledger.decide(db, verdict, wall_ms))
+        await self._thread.run(lambda db: ledger.decide(db, [verdict], wall_ms))
 
     async def recall(self, wall_ms: int) -> Memory:
         """Visits and offers as they were when the last process ended."""
@@ -85,6 +100,16 @@ class Store:
             ledger.expire(db, pseudonyms_before_ms=pseudonyms_before_ms, rows_before_ms=wall_ms - _KEEP_ROWS_DAYS * _DAY_MS)
 
         await self._thread.run(work)
+
+    # ---- beacons and receivers ------------------------------------------------------------------------------------------------
+
+    async def keep_canaries(self, memory: CanaryMemory, *, batteries: bool) -> None:
+        """Remember what is usual of beacons, in place of what was remembered before; of ``batteries`` only by a right clock."""
+        await self._thread.run(lambda db: health.keep(db, memory, batteries=batteries))
+
+    async def recall_health(self) -> tuple[CanaryMemory, tuple[HealthTold, ...]]:
+        """What is usual of beacons, and what was told of beacons and receivers."""
+        return await self._thread.run(health.recall)
 
     # ---- outbox ---------------------------------------------------------------------------------------------------------------
 

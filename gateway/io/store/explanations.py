@@ -70,6 +70,8 @@ class LedgerRow:
             by_receiver=kept["by_receiver"],
             listen_only=kept["listen_only"],
             is_test=kept["is_test"],
+            # Rows of earlier versions do not have it.
+            zone_is_blind=kept.get("zone_is_blind", False),
         )
 
     @property

@@ -2,9 +2,11 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pydantic_core import to_json
 from sqlite_utils import Database
 
 from gateway.core.model import (
@@ -23,6 +25,7 @@ from gateway.core.model import (
     VisitEnded,
     VisitStarted,
 )
+from gateway.io.store.database import insert
 
 _TYPES: dict[type[PresenceEvent], str] = {
     VisitStarted: "visit.started",
@@ -35,75 +38,118 @@ _REMEMBER_MS = 26 * 3600 * 1000
 """Longer than a store's day with the skew of both ends."""
 
 
-def record(db: Database, outcome: Outcome) -> None:
-    """One row for the event, one per offer, and the visit as it is now; part of the caller's transaction."""
+LedgerRow = tuple[int, str, str, str, str | None, int | None, str, str]
+"""The columns of a row after its number, in their order."""
+
+
+def to_row(outcome: Outcome) -> LedgerRow:
+    """What the ledger keeps of one outcome, beside its offers."""
     event = outcome.event
-    row = db.execute(
-        "INSERT INTO ledger (wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            event.at.wall_ms,
-            _TYPES[type(event)],
-            event.shopper,
-            event.visit,
-            getattr(event, "zone", None),
-            outcome.catalogue_version,
-            json.dumps(Counter(withheld.reason.value for withheld in outcome.withheld)),
-            json.dumps(_evidence(event) | _what_decided(outcome)),
-        ],
+    withheld = Counter([withheld.reason.value for withheld in outcome.withheld])
+    return (
+        event.at.wall_ms,
+        _TYPES[type(event)],
+        event.shopper,
+        event.visit,
+        getattr(event, "zone", None),
+        outcome.catalogue_version,
+        _to_json(withheld),
+        _to_json(_evidence(event) | _what_decided(outcome)),
     )
-    ledger = row.lastrowid
-    for offer in outcome.offers:
-        _record_offer(db, ledger, offer)
-    _record_visit(db, event)
 
 
-def _record_offer(db: Database, ledger: int | None, offer: OfferMatched) -> None:
-    db.execute(
+def record(db: Database, outcomes: Sequence[Outcome], rows: Sequence[LedgerRow]) -> None:
+    """One row for each event (``to_row``), one per offer, and the visits as they are now; part of the caller's transaction."""
+    newest = db.execute("SELECT coalesce(max(id), 0) FROM ledger").fetchone()[0]
+    numbered = [(newest + number, *row) for number, row in enumerate(rows, 1)]
+    columns = "id, wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence"
+    insert(db, f"INSERT INTO ledger ({columns})", numbered)
+    offers = [_offer_row(offer, newest + number) for number, outcome in enumerate(outcomes, 1) for offer in outcome.offers]
+    insert(
+        db,
         "INSERT INTO offer (offer, ledger, shopper, visit, zone, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms,"
-        " deadline_wall_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed')",
-        [
-            offer.offer,
-            ledger,
-            offer.shopper,
-            offer.visit,
-            offer.zone,
-            offer.promotion_id,
-            offer.kind,
-            offer.cool_down_group,
-            offer.cool_down_ms,
-            offer.at.wall_ms,
-            offer.deadline.wall_ms,
-        ],
+        " deadline_wall_ms, state)",
+        offers,
+    )
+    _follow_visits(db, [outcome.event for outcome in outcomes])
+
+
+def _offer_row(offer: OfferMatched, ledger: int) -> tuple[Any, ...]:
+    return (
+        offer.offer,
+        ledger,
+        offer.shopper,
+        offer.visit,
+        offer.zone,
+        offer.promotion_id,
+        offer.kind,
+        offer.cool_down_group,
+        offer.cool_down_ms,
+        offer.at.wall_ms,
+        offer.deadline.wall_ms,
+        "proposed",
     )
 
 
-def _record_visit(db: Database, event: PresenceEvent) -> None:
+def _follow_visits(db: Database, events: Iterable[PresenceEvent]) -> None:
+    """Bring the open visits up to date: read, follow the events in their order, write back."""
+    events = list(events)
+    names = json.dumps(sorted({event.shopper for event in events}))
+    # As one row: each row of an answer is a step of its own (see ``insert``).
+    found = db.execute(
+        "SELECT json_group_array(json_array(shopper, visit, consent, started_wall_ms, zones, zone, entered_wall_ms, dwelled_ms,"
+        " last_event_wall_ms)) FROM visit WHERE shopper IN (SELECT value FROM json_each(?))",
+        [names],
+    ).fetchone()[0]
+    visits = {row[0]: OpenVisit(row[0], row[1], Consent(row[2]), *row[3:]) for row in json.loads(found)}
+    for event in events:
+        visit = _after(visits.pop(event.shopper, None), event)
+        if visit is not None:
+            visits[event.shopper] = visit
+    insert(db, "INSERT OR REPLACE INTO visit", [_visit_row(visit) for visit in visits.values()])
+    ended = [event.shopper for event in events if event.shopper not in visits]
+    if ended:
+        db.execute("DELETE FROM visit WHERE shopper IN (SELECT value FROM json_each(?))", [json.dumps(ended)])
+
+
+def _after(visit: OpenVisit | None, event: PresenceEvent) -> OpenVisit | None:
+    """The shopper's open visit after ``event``; only the beginning of a visit opens one."""
     at_ms = event.at.wall_ms
-    match event:
-        case VisitStarted():
-            db.execute(
-                "INSERT OR REPLACE INTO visit VALUES (?, ?, ?, ?, 0, NULL, NULL, 0, ?)",
-                [event.shopper, event.visit, int(event.consent), at_ms, at_ms],
-            )
-        case Entered():
-            db.execute(
-                "UPDATE visit SET zone = ?, entered_wall_ms = ?, dwelled_ms = 0, zones = zones + 1, consent = ?,"
-                " last_event_wall_ms = ? WHERE shopper = ?",
-                [event.zone, at_ms, int(event.consent), at_ms, event.shopper],
-            )
-        case Dwelled():
-            db.execute(
-                "UPDATE visit SET dwelled_ms = ?, last_event_wall_ms = ? WHERE shopper = ?",
-                [event.dwell_ms, at_ms, event.shopper],
-            )
-        case Exited():
-            db.execute(
-                "UPDATE visit SET zone = NULL, entered_wall_ms = NULL, last_event_wall_ms = ? WHERE shopper = ?",
-                [event.left_at.wall_ms, event.shopper],
-            )
-        case VisitEnded():
-            db.execute("DELETE FROM visit WHERE shopper = ?", [event.shopper])
+    if isinstance(event, VisitStarted):
+        return OpenVisit(event.shopper, event.visit, event.consent, at_ms, 0, None, None, 0, at_ms)
+    if visit is None or isinstance(event, VisitEnded):
+        return None
+    if isinstance(event, Exited):
+        return replace(visit, zone=None, entered_wall_ms=None, last_event_wall_ms=event.left_at.wall_ms)
+    if isinstance(event, Dwelled):
+        return replace(visit, dwelled_ms=event.dwell_ms, last_event_wall_ms=at_ms)
+    return replace(
+        visit,
+        zone=event.zone,
+        entered_wall_ms=at_ms,
+        dwelled_ms=0,
+        zones=visit.zones + 1,
+        consent=event.consent,
+        last_event_wall_ms=at_ms,
+    )
+
+
+def _visit_row(visit: OpenVisit) -> tuple[Any, ...]:
+    return (
+        visit.shopper,
+        visit.visit,
+        int(visit.consent),
+        visit.started_wall_ms,
+        visit.zones,
+        visit.zone,
+        visit.entered_wall_ms,
+        visit.dwelled_ms,
+        visit.last_event_wall_ms,
+    )
+
+
+def _to_json(value: dict[str, Any]) -> str:
+    return to_json(value).decode()
 
 
 def _evidence(event: PresenceEvent) -> dict[str, Any]:
@@ -136,27 +182,29 @@ def _what_decided(outcome: Outcome) -> dict[str, Any]:
             "by_receiver": circumstances.by_receiver,
             "listen_only": circumstances.listen_only,
             "is_test": circumstances.is_test,
+            "zone_is_blind": circumstances.zone_is_blind,
         }
     return decided
 
 
-def decide(db: Database, verdict: Verdict, wall_ms: int) -> None:
-    """Note how a proposal ended; a grant that comes after ``late`` is noted, one after a refusal is not.
+def decide(db: Database, verdicts: Iterable[Verdict], wall_ms: int) -> None:
+    """Note how proposals ended; a grant that comes after ``late`` is noted, one after a refusal is not.
 
     A refusal after ``late`` gives only its reason: the push stays spent, as it does in the running process.
     """
-    db.execute(
+    db.conn.executemany(
         "UPDATE offer SET state = CASE WHEN state = 'late' AND ?1 = 'refused' THEN state ELSE ?1 END, reason = ?2,"
         " decided_wall_ms = ?3 WHERE offer = ?4 AND state IN ('proposed', 'late')",
-        [verdict.state, verdict.reason, wall_ms, verdict.offer],
+        [(verdict.state, verdict.reason, wall_ms, verdict.offer) for verdict in verdicts],
     )
 
 
-def erase(db: Database, shopper: str) -> None:
-    """Remove the pseudonym; what happened stays countable."""
-    db.execute("UPDATE ledger SET shopper = NULL WHERE shopper = ?", [shopper])
-    db.execute("UPDATE offer SET shopper = NULL WHERE shopper = ?", [shopper])
-    db.execute("DELETE FROM visit WHERE shopper = ?", [shopper])
+def erase(db: Database, shoppers: Sequence[str]) -> None:
+    """Remove the pseudonyms; what happened stays countable."""
+    names = [json.dumps(shoppers)]
+    db.execute("UPDATE ledger SET shopper = NULL WHERE shopper IN (SELECT value FROM json_each(?))", names)
+    db.execute("UPDATE offer SET shopper = NULL WHERE shopper IN (SELECT value FROM json_each(?))", names)
+    db.execute("DELETE FROM visit WHERE shopper IN (SELECT value FROM json_each(?))", names)
 
 
 def expire(db: Database, *, pseudonyms_before_ms: int, rows_before_ms: int) -> None:

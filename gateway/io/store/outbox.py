@@ -8,18 +8,22 @@
         └─ erased: a tombstone keeps the number ──▶ sent like any other row
 """
 
+import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pydantic import ValidationError
 from sqlite_utils import Database
 
-from gateway.contract.messages import EVENT_TYPES, Tombstone, TombstoneData, UplinkEvent
+from gateway.contract.fields import to_rfc3339
+from gateway.contract.messages import EVENT_TYPES, Tombstone, TombstoneData
 from gateway.contract.outcomes import UplinkRow
 from gateway.core.model import ClockQuality
+from gateway.io.store.database import insert
 
 log = logging.getLogger(__name__)
+
+_HISTORY = '"history":true,'
 
 
 class OutboxRow(NamedTuple):
@@ -33,54 +37,80 @@ class OutboxRow(NamedTuple):
     boot_id: str
     quality: str
 
-    def to_event(self, *, epoch: str, source: str, history: bool) -> UplinkEvent:
-        """The message that carries this row; a tombstone where the disk has damaged it, because its number must arrive."""
-        attributes = {"id": f"{epoch}-{self.seq}", "source": source, "epoch": epoch, "seq": self.seq}
+    def to_json(self, *, epoch: str, source: str, history: bool) -> bytes:
+        """The message that carries this row; a tombstone where the disk has damaged it, because its number must arrive.
+
+        The data go out as they are kept, and the whole is read once as central will read it: building it anew from its parts
+        would cost twice as much and say the same.
+        """
         try:
-            model = EVENT_TYPES[self.type]
-            return model.model_validate(
-                {
-                    **attributes,
-                    "time": self.wall_ms,
-                    "bootid": self.boot_id,
-                    "monotonicms": str(self.mono_ms),
-                    "timequality": self.quality,
-                    "history": True if history else None,
-                    "data": model.model_fields["data"].annotation.model_validate_json(self.data),  # type: ignore[union-attr]
-                }
-            )
-        except (KeyError, ValidationError):
+            message = (
+                f'{{"specversion":"1.0","id":"{event_id(epoch, self.seq)}","source":{json.dumps(source)},'
+                f'"time":"{to_rfc3339(self.wall_ms)}","datacontenttype":"application/json","epoch":"{epoch}","seq":{self.seq},'
+                f'"bootid":"{self.boot_id}","monotonicms":"{self.mono_ms}","timequality":"{self.quality}",'
+                f'{_HISTORY if history else ""}"type":"{self.type}","data":{self.data}}}'
+            ).encode()
+            EVENT_TYPES[self.type].model_validate_json(message)
+        except (KeyError, TypeError, ValueError, OverflowError):
             log.error("row %d of the outbox is damaged: a tombstone is sent for it", self.seq)  # noqa: TRY400 -- no traceback
-            return Tombstone.model_validate(
-                {
-                    **attributes,
-                    "time": 0,
-                    "bootid": "unknown",
-                    "monotonicms": "0",
-                    "timequality": "unsynchronised",
-                    "data": TombstoneData(reason="dropped"),
-                }
-            )
+            return self._tombstone(epoch, source).to_json()
+        return message
+
+    def _tombstone(self, epoch: str, source: str) -> Tombstone:
+        return Tombstone.model_validate(
+            {
+                "id": event_id(epoch, self.seq),
+                "source": source,
+                "time": 0,
+                "epoch": epoch,
+                "seq": self.seq,
+                "bootid": "unknown",
+                "monotonicms": "0",
+                "timequality": "unsynchronised",
+                "data": TombstoneData(reason="dropped"),
+            }
+        )
 
 
-def append(db: Database, rows: Iterable[UplinkRow], *, boot_id: str, quality: ClockQuality) -> None:
-    """Number and keep the events; part of the caller's transaction."""
-    db.conn.executemany(
-        "INSERT INTO outbox (type, data, wall_ms, mono_ms, boot_id, quality, shopper) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (row.type, row.data.model_dump_json(), row.at.wall_ms, row.at.mono_ms, boot_id, quality.value, row.shopper)
-            for row in rows
-        ],
-    )
+def event_id(epoch: str, seq: int) -> str:
+    """Names the event of this number for good."""
+    return f"{epoch}-{seq}"
+
+
+WaitingRow = tuple[str, str, int, int, str, str, str | None]
+"""The columns of a row after its number, in their order."""
+
+
+def to_rows(events: Iterable[UplinkRow], *, boot_id: str, quality: ClockQuality) -> list[WaitingRow]:
+    """What the outbox keeps of events that have no number yet."""
+    return [
+        (
+            one.type,
+            one.data.model_dump_json(exclude_none=True),
+            one.at.wall_ms,
+            one.at.mono_ms,
+            boot_id,
+            quality.value,
+            one.shopper,
+        )
+        for one in events
+    ]
+
+
+def append(db: Database, rows: Sequence[WaitingRow]) -> None:
+    """Number and keep events; part of the caller's transaction."""
+    insert(db, "INSERT INTO outbox (type, data, wall_ms, mono_ms, boot_id, quality, shopper)", rows)
 
 
 def read(db: Database, first: int, last: int, limit: int) -> list[OutboxRow]:
     """At most ``limit`` rows numbered ``first`` … ``last``, in order."""
+    # As one row, because each row of an answer is a step of its own (see ``insert``).
     found = db.execute(
-        "SELECT seq, type, data, wall_ms, mono_ms, boot_id, quality FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+        "SELECT json_group_array(json_array(seq, type, data, wall_ms, mono_ms, boot_id, quality)) FROM"
+        " (SELECT * FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?)",
         [first, last, limit],
-    )
-    return [OutboxRow(*row) for row in found.fetchall()]
+    ).fetchone()[0]
+    return [OutboxRow(*row) for row in json.loads(found)]
 
 
 def bounds(db: Database) -> tuple[int, int]:
@@ -96,13 +126,12 @@ def forget_up_to(db: Database, seq: int) -> int:
     return int(db.execute("DELETE FROM outbox WHERE seq <= ?", [seq]).rowcount)
 
 
-def erase(db: Database, shopper: str) -> int:
-    """Turn a shopper's waiting events into tombstones; returns how many."""
+def erase(db: Database, shoppers: Sequence[str]) -> None:
+    """Turn what waits of these shoppers into tombstones."""
     tombstone = TombstoneData(reason="erased").model_dump_json()
-    return int(
-        db.execute(
-            "UPDATE outbox SET type = 'tombstone.v1', data = ?, shopper = NULL WHERE shopper = ?", [tombstone, shopper]
-        ).rowcount
+    db.execute(
+        "UPDATE outbox SET type = 'tombstone.v1', data = ?, shopper = NULL WHERE shopper IN (SELECT value FROM json_each(?))",
+        [tombstone, json.dumps(shoppers)],
     )
 
 

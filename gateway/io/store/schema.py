@@ -36,8 +36,31 @@ _FIRST = (
 )
 
 
+_HEALTH = (
+    """CREATE TABLE canary_baseline (
+        beacon TEXT, receiver TEXT, baseline_dbm REAL NOT NULL, reference_dbm REAL NOT NULL, spread_db REAL NOT NULL,
+        rate_hz REAL NOT NULL, jumps REAL NOT NULL, PRIMARY KEY (beacon, receiver)) STRICT""",
+    """CREATE TABLE beacon_battery (
+        beacon TEXT, wall_ms INTEGER, millivolts REAL NOT NULL, PRIMARY KEY (beacon, wall_ms)) STRICT""",
+    # What central was told last, so that it learns after a restart that a fault has ended.
+    "CREATE TABLE health_told (subject TEXT, name TEXT, state TEXT NOT NULL, PRIMARY KEY (subject, name)) STRICT",
+)
+
+
 @GATEWAY(name="0001_first")
 def _first(db: Database) -> None:
     for statement in _FIRST:
         db.execute(statement)
     db.execute("INSERT INTO meta VALUES ('epoch', ?)", [secrets.token_hex(8)])
+
+
+@GATEWAY(name="0002_health")
+def _health(db: Database) -> None:
+    for statement in _HEALTH:
+        db.execute(statement)
+
+
+@GATEWAY(name="0003_outbox_without_index")
+def _outbox_without_index(db: Database) -> None:
+    # It was asked when somebody is erased, which happens rarely, and cost half of every insertion.
+    db.execute("DROP INDEX outbox_shopper")

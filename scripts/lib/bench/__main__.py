@@ -13,7 +13,21 @@ from pathlib import Path
 
 from bench.figures import FULL, PI_FACTOR, QUICK, Effort, Figure, machine, number, pace_ns, table
 
-SUBJECTS = ("decode", "pipeline", "matching", "outbox", "publishing", "decision", "processes", "memory", "roster")
+SUBJECTS = (
+    "decode",
+    "pipeline",
+    "matching",
+    "outbox",
+    "publishing",
+    "decision",
+    "processes",
+    "memory",
+    "roster",
+    "zones",
+    "radio",
+    "flood",
+    "simulator",
+)
 _PRIORITY = -15
 """Niceness where that is allowed: what others do on the machine is not what is measured."""
 

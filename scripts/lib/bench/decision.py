@@ -5,7 +5,6 @@ The real daemon in its loop, a real database and a real Mosquitto; the advertise
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ from bench.world import World, world
 from gateway.core.model import Entered, Instant, Step
 from gateway.daemon import Daemon
 from gateway.io.clock import SystemClock
+from gateway.io.memory import shorten_pauses
 
 _ARRIVE_S, _WARM_S = 15, 20
 """If all entered in the first second, as in no shop, the broker would have their events to carry for long."""
@@ -137,7 +137,7 @@ class _Measurement:
         versions = [self._size] if self._swapped is None else [self._size, self._swapped]
         async with world(*versions) as around:
             slots = self._slots()
-            gc.collect()
+            shorten_pauses()  # as `gateway run` does
             daemon = Daemon(
                 around.settings,
                 scene.shop(self._size.zones),

@@ -14,6 +14,7 @@ from bench.world import SIGNER_PUBLIC_KEY, TOPICS, signed
 from gateway.core.pipeline import Pipeline, Tuning
 from gateway.daemon.downlink import Downlinks
 from gateway.io.clock import SystemClock
+from gateway.io.memory import shorten_pauses
 from gateway.io.signing import Verifier
 from gateway.io.store import Store
 
@@ -22,6 +23,7 @@ _SIZE = Scene(roster=50_000, promotions=1000)
 
 def measure(effort: Effort) -> list[Figure]:
     """From signed messages to a roster in force, nothing else going on."""
+    shorten_pauses()  # as `gateway run` does
     with tempfile.TemporaryDirectory(prefix="beacon-gateway-bench-") as folder:
         took, stalls = [], []
         for number in range(max(1, effort.rounds // 3)):

@@ -1,0 +1,208 @@
+"""`gateway zone learn` and `gateway zone evaluate`: what recordings say about a shop's zones."""
+
+import os
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.contract.recording import (
+    MAX_LINE,
+    MAX_MODEL_BYTES,
+    ModelFile,
+    ZoneEvaluation,
+    ZoneLearnt,
+    read_anchors,
+    read_model,
+    read_recording,
+)
+from gateway.contract.strict_json import MAX_BYTES
+from gateway.core.sanitiser import printable
+from gateway.core.zone_model import RecordedSighting, ShopPlan, ZoneModel
+from gateway.core.zone_scores import Filter, Score, announcements, pooled, score
+from gateway.errors import ConfigurationError, DiskError
+from gateway.io.input_file import STANDARD_INPUT, read_input
+
+_RESAMPLES = 1000
+_SEED = 1
+"""The same recordings give the same interval."""
+
+
+def run_learn(recordings: Sequence[Path], anchors: Path | None, out: Path, *, as_json: bool) -> None:
+    """Write the model and say what is in it."""
+    _one_thread()
+    from gateway.core.calibration import NotLearnt, learn
+
+    plan = _plan(anchors)
+    try:
+        model = learn((sighting for path in recordings for sighting in _recorded(path)), plan)
+    except NotLearnt as error:
+        raise ConfigurationError(
+            str(error), where=printable(str(recordings[0])), do="Record a walk with zones or positions, or name --anchors."
+        ) from error
+    _write(out, ModelFile.of(model).to_text())
+    cell_m = None if model.grid is None else round(model.grid.cell_m, 2)
+    said = {
+        "model": str(out),
+        "anchors": len(model.anchors),
+        "zones": len(model.zones),
+        "cells": len(model.cell_zones),
+        "cell_m": cell_m,
+        "learns": model.learns,
+    }
+    if as_json:
+        print(ZoneLearnt.model_validate(said).model_dump_json())
+        return
+    kind = "fingerprints" if model.grid is None else f"cells of {cell_m} m"
+    print(f"{len(model.anchors)} anchors, {len(model.zones)} zones, {len(model.cell_zones)} {kind}: {printable(str(out))}")
+    if model.learns:
+        print("Nobody walked: the levels follow from the anchors' positions and are corrected by what is heard.")
+
+
+def run_evaluate(recordings: Sequence[Path], model: Path | None, anchors: Path | None, *, as_json: bool) -> None:
+    """Print one score for each recording and one for all."""
+    _one_thread()
+    if model is not None:
+        known = read_model(read_input(model, MAX_MODEL_BYTES), printable(str(model)))
+        plan = ShopPlan(zones=known.polygons)
+        filtering = _model_filter(known)
+    else:
+        plan = _plan(anchors)
+        filtering = _plan_filter(plan, printable(str(anchors)))
+    scores = [_score(_recorded(path), filtering, plan) for path in recordings]
+    if as_json:
+        rows = [
+            {"recording": str(path), **_json(found, number)} for path, (found, number) in zip(recordings, scores, strict=True)
+        ]
+        total = _json(pooled(found for found, _ in scores), sum(number for _, number in scores))
+        total["interval_90"] = _intervals([found for found, _ in scores])
+        print(ZoneEvaluation.model_validate({"recordings": rows, "total": total}).model_dump_json())
+        return
+    _print(recordings, [found for found, _ in scores])
+
+
+def _one_thread() -> None:
+    """Matrices here are small: more threads would only wait for each other. Counts only before numpy is first imported."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def _plan(anchors: Path | None) -> ShopPlan:
+    return ShopPlan() if anchors is None else read_anchors(read_input(anchors, MAX_BYTES), printable(str(anchors)))
+
+
+def _recorded(path: Path) -> list[RecordedSighting]:
+    where = "standard input" if path == STANDARD_INPUT else printable(str(path))
+    try:
+        with os.fdopen(0, "rb", closefd=False) if path == STANDARD_INPUT else path.open("rb") as file:
+            found = list(read_recording(iter(lambda: file.readline(MAX_LINE + 2), b""), where))
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read ({error.strerror}).", where=where, do="Check path and owner.") from error
+    if not found:
+        raise ConfigurationError("holds no sighting.", where=where, do="Record again.")
+    return found
+
+
+def _model_filter(model: ZoneModel) -> Filter:
+    from gateway.core.zone_filter import ZoneFilter
+
+    return ZoneFilter(model)
+
+
+def _plan_filter(plan: ShopPlan, where: str) -> Filter:
+    """Positions where there are enough, else which anchor belongs to which zone."""
+    from gateway.core.calibration import NotLearnt, unsurveyed
+    from gateway.core.level_filter import LevelFilter
+
+    try:
+        return _model_filter(unsurveyed(plan))
+    except NotLearnt as error:
+        zone_of = {name: anchor.zone for name, anchor in plan.anchors.items() if anchor.zone is not None}
+        if not zone_of:
+            raise ConfigurationError(str(error), where=where, do="Say where the anchors are, or in which zone.") from error
+        return LevelFilter(zone_of)
+
+
+def _score(sightings: Iterable[RecordedSighting], filtering: Filter, plan: ShopPlan) -> tuple[Score, int]:
+    """The score of one recording, and of how many shoppers."""
+    ticks = announcements(sightings, filtering)
+    return pooled(score(own, plan) for own in ticks.values()), len(ticks)
+
+
+def _json(found: Score, shoppers: int) -> dict[str, Any]:
+    return {
+        "shoppers": shoppers,
+        "ticks": found.ticks,
+        "accuracy": _rounded(found.accuracy),
+        "accuracy_1m": _rounded(found.accuracy_1m),
+        "changes": found.changes,
+        "true_changes": found.true_changes,
+        "changes_per_true_change": _rounded(found.changes_per_true_change),
+        "changes_per_10min": _rounded(found.changes_per_10min),
+        "stays": found.stays,
+        "wrong_stays": found.wrong_stays,
+        "enter_delay_s": {"p50": found.delay_s(50), "p95": found.delay_s(95), "never": found.never_entered},
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _intervals(scores: Sequence[Score]) -> dict[str, list[float] | None] | None:
+    """Bootstrap over recordings, 90 %; ``None`` for a single one."""
+    if len(scores) < 2:
+        return None
+    choose = random.Random(_SEED)
+    samples = [pooled(choose.choices(scores, k=len(scores))) for _ in range(_RESAMPLES)]
+    of: dict[str, Callable[[Score], float | None]] = {
+        "accuracy": lambda sample: sample.accuracy,
+        "accuracy_1m": lambda sample: sample.accuracy_1m,
+        "changes_per_true_change": lambda sample: sample.changes_per_true_change,
+        "changes_per_10min": lambda sample: sample.changes_per_10min,
+        "wrong_stays_share": lambda sample: sample.wrong_stays / sample.stays if sample.stays else None,
+    }
+    return {name: _interval([value for sample in samples if (value := of_(sample)) is not None]) for name, of_ in of.items()}
+
+
+def _interval(values: list[float]) -> list[float] | None:
+    if not values:
+        return None
+    values.sort()
+    return [round(values[len(values) * 5 // 100], 4), round(values[min(len(values) - 1, len(values) * 95 // 100)], 4)]
+
+
+def _print(recordings: Sequence[Path], scores: Sequence[Score]) -> None:
+    from gateway.cli.columns import columns
+
+    named = [*zip((printable(path.name) for path in recordings), scores, strict=True), ("total", pooled(scores))]
+    rows = [
+        (
+            name,
+            _percent(found.accuracy),
+            _percent(found.accuracy_1m),
+            f"{found.changes} for {found.true_changes}",
+            f"{found.wrong_stays} of {found.stays}",
+            _seconds(found.delay_s(50)),
+            _seconds(found.delay_s(95)),
+        )
+        for name, found in named
+    ]
+    print("\n".join(columns(("recording", "right", "within 1 m", "changes", "wrong stays", "enter p50", "p95"), rows)))
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _seconds(delay_s: float | None) -> str:
+    return "never" if delay_s is None else f"{delay_s:.0f} s"
+
+
+def _write(out: Path, text: str) -> None:
+    """Whole or not at all: whoever reads meanwhile sees the old file."""
+    half = out.with_name(f"{out.name}.new")
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(out)
+    except OSError as error:
+        raise DiskError(f"cannot be written ({error.strerror}).", where=printable(str(out)), do="Check the folder.") from error

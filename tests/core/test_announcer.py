@@ -1,0 +1,64 @@
+"""The announced zone: soon, and not back and forth."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.announcer import FIRST_WAIT_MS, MARGIN, UNDO_MARGIN, UNDO_MS, Announcer
+
+
+def belief(*, lead: float, of: str = "dairy", over: str = "bakery") -> dict[str | None, float]:
+    """``of`` is likelier than ``over`` by this natural logarithm."""
+    share = 1 / (1 + math.exp(-lead))
+    return {of: share, over: 1 - share, None: 0.0}
+
+
+def test_the_first_zone_needs_more_than_all_others_together_or_some_seconds() -> None:
+    announcer = Announcer()
+    unsure: dict[str | None, float] = {"bakery": 0.4, "dairy": 0.35, None: 0.25}
+    assert announcer.update(0, unsure) is None
+    assert announcer.update(FIRST_WAIT_MS - 1, unsure) is None
+    assert announcer.update(FIRST_WAIT_MS, unsure) == "bakery"
+    assert Announcer().update(0, {"bakery": 0.5, "dairy": 0.3, None: 0.2}) == "bakery"
+
+
+@pytest.mark.parametrize(("more", "zone"), [(-0.01, "bakery"), (0.01, "dairy")])
+def test_another_zone_has_to_lead_by_the_margin(more: float, zone: str) -> None:
+    announcer = Announcer()
+    announcer.update(0, belief(lead=3, of="bakery", over="dairy"))
+    assert announcer.update(1000, belief(lead=MARGIN + more)) == zone
+
+
+@pytest.mark.parametrize(
+    ("undone", "at_ms", "more", "zone"),
+    [
+        pytest.param(1, 2000, -0.01, "dairy", id="taking it back at once is dearer"),
+        pytest.param(1, 2000, 0.01, "bakery", id="but possible"),
+        pytest.param(1, 1001 + UNDO_MS, -0.01, "dairy", id="after minutes it costs the margin alone, no less"),
+        pytest.param(0, 1001 + UNDO_MS, 0.01, "bakery", id="after minutes it costs the margin alone"),
+    ],
+)
+def test_taking_a_change_back_costs_more(undone: int, at_ms: int, more: float, zone: str) -> None:
+    announcer = Announcer()
+    announcer.update(0, belief(lead=3, of="bakery", over="dairy"))
+    announcer.update(1000, belief(lead=3))
+    cost = MARGIN + UNDO_MARGIN * undone if at_ms <= 1000 + UNDO_MS or undone == 0 else MARGIN
+    assert announcer.update(at_ms, belief(lead=cost + more, of="bakery", over="dairy")) == zone
+
+
+@given(leads=st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=200))
+def test_a_belief_that_wavers_is_announced_ever_less(leads: list[float]) -> None:
+    """Within five minutes the n-th change between two zones needs a lead of n margins, so that ±3 is used up after few."""
+    announcer = Announcer()
+    zones = [announcer.update(1000 * number, belief(lead=lead)) for number, lead in enumerate(leads)]
+    changes = sum(a != b for a, b in pairwise(zones) if a is not None)
+    assert changes <= (3.0 - MARGIN) / UNDO_MARGIN + 1
+
+
+def test_outside_is_announced_like_a_zone() -> None:
+    announcer = Announcer()
+    announcer.update(0, belief(lead=3))
+    assert announcer.update(1000, {"dairy": 0.05, "bakery": 0.05, None: 0.9}) is None
