@@ -277,7 +277,9 @@ def test_shopper_watch(
 @app.command()
 def scan(
     seconds: Annotated[int, typer.Option(min=1, max=86_400, help="How long to listen.")] = 10,
-    adapter: Annotated[str | None, typer.Option(help="Adapter, such as hci0, or its address; without it the first that is powered.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Adapter, such as hci0, or its address; without it the first that is powered.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Gateway whose shop, chain and roster apply.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
 ) -> None:

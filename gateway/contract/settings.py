@@ -74,8 +74,8 @@ class Receiver(Strict):
 
     name: Name
     adapter: AdapterName | None = None
-    """Its address (bluetoothctl list), or its number, as in hci0: then the adapter that had this number when it was first seen, even
-    if it has another one later. Absent: the first that is powered and nobody else's."""
+    """Its address (bluetoothctl list), or its number, as in hci0: then the adapter that had this number when it was first
+    seen, even if it has another one later. Absent: the first that is powered and nobody else's."""
     scan: Literal["auto", "active", "passive"] = "auto"
     """``auto``: passively where the radio helper reports and BlueZ allows it, else actively."""
 

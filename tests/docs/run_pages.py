@@ -69,8 +69,8 @@ async def _typed(stage: Stage, block: Block, command: Command, complaints: list[
     if block.kind == "console":
         told, is_now = ([normalised(line, block.info) for line in lines] for lines in (_trimmed(command.printed), printed))
         if command.interrupted:
-            # Several tasks say what they have to say when they get there, and a page tells it once: how many days' rosters have come
-            # before Ctrl-C is nobody's matter.
+            # Several tasks say what they have to say when they get there, and a page tells it once: how many days' rosters have
+            # come before Ctrl-C is nobody's matter.
             told, is_now = sorted(set(told)), sorted(set(is_now))
         if told != is_now:
             difference = "\n    ".join(difflib.unified_diff(told, is_now, "told", "printed", lineterm="", n=1))
