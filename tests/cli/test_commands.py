@@ -156,7 +156,7 @@ def test_run_refuses_a_state_folder_that_is_none(run: Run, tmp_path: Path) -> No
 
 def test_run_refuses_a_database_of_a_newer_version(run: Run, tmp_path: Path) -> None:
     database = open_database(tmp_path / "state" / "gateway.db", SCHEMA)
-    database.execute("UPDATE _sqlite_migrations SET name = '9999_future'")
+    database.execute("UPDATE _sqlite_migrations SET name = '9999_future' WHERE name = '0001_first'")
     database.conn.close()
     config = write(tmp_path / "gateway.toml", GATEWAY + f'state_dir = "{tmp_path}/state"\n')
     done = run("run", "--config", config)

@@ -45,7 +45,7 @@ def completed(gateway: Forked, line: str) -> list[str]:
     ("line", "offered"),
     [
         ("gateway zo", ["zone"]),
-        ("gateway zone ", ["add", "list", "show", "remove"]),
+        ("gateway zone ", ["add", "list", "show", "remove", "learn", "evaluate"]),
         ("gateway shop e", ["export"]),
         ("gateway zone add x --t", ["--title", "--tag"]),
         ("gateway offer lint --js", ["--json"]),

@@ -114,7 +114,7 @@ def timeless(decision: Explanation) -> Explanation:
 
 @pytest.mark.parametrize(
     ("options", "most"),
-    [((), 1), (("--last",), 1), (("--last", 3), 3), (("--last", 3, "--zone", "wine"), 3), (("--zone", "dairy"), 1)],
+    [((), 1), (("--last",), 1), (("--last", 3), 3), (("--last", 2, "--zone", "wine"), 2), (("--zone", "dairy"), 1)],
 )
 def test_the_newest_are_shown_and_no_more(why: Callable[..., Done], options: tuple[object, ...], most: int) -> None:
     found = decisions(why("--json", *options))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.contract.feeds import RowProblem, StockLine
 from gateway.contract.fields import from_rfc3339
-from gateway.contract.promotion_lint import Code, LintReport, lint
+from gateway.contract.promotion_lint import Code, LintReport, lint, with_rows
 from gateway.contract.promotions import PromotionsFile
 from gateway.contract.shop import ShopFile
 
@@ -148,9 +149,41 @@ def test_exactly_what_is_wrong_is_found(name: str) -> None:
     assert found(*promotions) == expected
 
 
-def test_every_code_is_in_the_table() -> None:
-    named = {finding.split()[1] for _, expected in CASES.values() for finding in expected}
-    assert named | {"too_large"} == set(get_args(Code))
+MILK, BREAD = "4006381333931", "4006381333948"
+ON_THE_SHELF: dict[str, tuple[list[str], list[StockLine], list[str]]] = {
+    "in stock": ([MILK], [StockLine(gtin=MILK, quantity=1)], []),
+    "sold out": ([MILK], [StockLine(gtin=MILK, quantity=0)], ["error sold_out milk"]),
+    "sold out by word": ([MILK], [StockLine(gtin=MILK, availability="out_of_stock")], ["error sold_out milk"]),
+    "one of two is left": ([MILK, BREAD], [StockLine(gtin=MILK, quantity=0), StockLine(gtin=BREAD, quantity=2)], []),
+    "one of two is not counted": ([MILK, BREAD], [StockLine(gtin=MILK, quantity=0)], []),
+    "about no certain product": ([], [StockLine(gtin=MILK, quantity=0)], []),
+    "cheaper": ([MILK], [StockLine(gtin=MILK, price="2.49 EUR", sale_price="1.99 EUR")], []),
+    "dearer": ([MILK], [StockLine(gtin=MILK, price="1.99 EUR", sale_price="2.49 EUR")], ["error price_above_old milk"]),
+    "another currency": ([MILK], [StockLine(gtin=MILK, price="1.99 EUR", sale_price="2.49 CHF")], []),
+}
+
+
+@pytest.mark.parametrize("name", ON_THE_SHELF)
+def test_promotions_are_compared_with_the_shelf(name: str) -> None:
+    items, lines, expected = ON_THE_SHELF[name]
+    stock = {line.gtin: line for line in lines}
+    told = lint({"promotions": [promotion(item_id=items)]}, shop=SHOP, now_ms=NOW_MS, time_zone=BERLIN, stock=stock)
+    assert [f"{finding.severity} {finding.code} {finding.promotion_id}" for finding in told.findings] == expected
+
+
+def test_what_was_wrong_with_the_table_is_part_of_the_report() -> None:
+    told = with_rows(report(promotion()), [RowProblem(3, "no."), RowProblem(0, "empty")], ["brand"])
+    assert [(f.severity, f.code, f.what) for f in told.findings] == [
+        ("error", "invalid", "row 3: no."), ("error", "invalid", "empty."),
+        ("warning", "column", "these columns mean nothing here: brand."),
+    ]  # fmt: skip
+    assert (told.promotions, told.errors, told.warnings) == (1, 2, 1)
+
+
+def test_every_code_is_in_a_table() -> None:
+    told = [*(expected for _, expected in CASES.values()), *(expected for *_, expected in ON_THE_SHELF.values())]
+    named = {finding.split()[1] for expected in told for finding in expected}
+    assert named | {"too_large", "column"} == set(get_args(Code))
 
 
 @pytest.mark.parametrize(

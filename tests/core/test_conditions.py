@@ -73,7 +73,7 @@ CASES: list[tuple[Leaf, bool, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("leaf", "anna", "new"), CASES, ids=str)
+@pytest.mark.parametrize(("leaf", "anna", "new"), CASES)
 def test_a_leaf(leaf: Leaf, anna: bool, new: bool) -> None:
     assert compiled(leaf)(ANNA, NOON) is anna
     assert compiled(leaf)(NEW, NOON) is new
