@@ -198,7 +198,7 @@ def test_an_endless_pipe_of_rubbish_ends_by_itself() -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_live_pipe_is_shown_as_far_as_it_came_when_stopped(number: signal.Signals, status: int) -> None:
     packets = files.pcap(*[legacy_report(BEACON)] * 2000)
-    process, peak_kib = feed([], packets[:24], packets[24:], seconds=4)
+    process, peak_kib = feed([], packets[:24], packets[24:], seconds=8)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == status, err

@@ -152,6 +152,9 @@ async def test_a_renewed_session_has_a_will_as_of_now_and_waits_for_nothing(brok
         said.append(b"offline, new")
         link.session.renew()
         assert (await following()).payload == b"online", "without a will between"
+        async with asyncio.timeout(10):
+            while link.session.connections < 2:  # noqa: ASYNC110 -- the listener may know before the session does
+                await asyncio.sleep(0.01)
         assert (link.session.connections, link.births, clock.asked_ms) == (2, 2, [])
         link.cut()
         assert (await following()).payload == b"offline, new"
