@@ -444,7 +444,7 @@ async def test_the_staff_is_told_once_of_each_change(world: World) -> None:
     assert first.data.zone == "dairy"
     assert first.data.text["de"].startswith("Beacon shelf-7 (dairy) ist nicht mehr zu hören")
     assert first.data.text["en"].startswith("Beacon shelf-7 (dairy) is not heard any more")
-    assert world.rows("SELECT * FROM staff_outbox") == []
+    await world.until(lambda: world.rows("SELECT * FROM staff_outbox") == [])
     assert world.rows("SELECT subject, name, state FROM health ORDER BY subject") == [
         ("battery", "shelf-7", "low"),
         ("beacon", "shelf-7", "learning"),

@@ -370,7 +370,8 @@ async def test_a_fault_that_lasts_is_named_and_its_end_noticed(bluez: FakeBlueZ,
         starts = ear.scanner.counts.starts
         await end(bluez)
         await ear.until_heard_anew(bluez)
-        assert ear.scanner.counts.starts == starts + 1
+        # A try may have come between the cause's end and the moment from which BlueZ answers again.
+        assert starts < ear.scanner.counts.starts <= starts + 2
         assert [(turn.state, turn.step) for turn in ear.turns] == [("hearing", None), ("deaf", None), ("hearing", None)]
 
 
