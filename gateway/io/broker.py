@@ -18,6 +18,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import aiomqtt
@@ -25,6 +26,7 @@ from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.contract.messages import CONTENT_TYPE, CloudEvent
 from gateway.contract.settings import Broker
@@ -100,14 +102,15 @@ class _Client(aiomqtt.Client):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unconfirmed: dict[int, Callable[[int], None]] = {}
+        self._unconfirmed: dict[int, Callable[[int, ReasonCode], None]] = {}
 
     async def confirm(
         self, publications: Sequence[Publication], at_once: int, confirmed: Callable[[int], None], *, with_properties: bool
-    ) -> None:
+    ) -> dict[str, str]:
         """Publish with QoS 1, in their order and ``at_once`` under way; returns with the last PUBACK.
 
-        Each is ``confirmed`` by its index when its PUBACK comes. aiomqtt's own way makes a task and a timer for each, and looks
+        Each is ``confirmed`` by its index when its PUBACK comes, also one that says that the broker threw it away; the result
+        names the topics of those, each with the broker's reason. aiomqtt's own way makes a task and a timer for each, and looks
         at all the others when one comes; that costs more than publishing does.
         """
         loop = asyncio.get_running_loop()
@@ -115,9 +118,13 @@ class _Client(aiomqtt.Client):
         under_way: dict[int, tuple[int, float]] = {}
         """By packet identifier: the index, and when it was sent; the oldest first."""
 
-        def on_puback(identifier: int) -> None:
+        refused: dict[str, str] = {}
+
+        def on_puback(identifier: int, code: ReasonCode) -> None:
             del self._unconfirmed[identifier]
             index, _ = under_way.pop(identifier)
+            if code.value >= _REFUSED:
+                refused[publications[index].topic] = str(code)
             confirmed(index)
             progress.set()
 
@@ -144,6 +151,7 @@ class _Client(aiomqtt.Client):
             timer.cancel()
             for identifier in under_way:
                 del self._unconfirmed[identifier]
+        return refused
 
     def _publish(self, publication: Publication, *, with_properties: bool) -> int:
         """Hand one over to paho; returns its packet identifier."""
@@ -158,7 +166,7 @@ class _Client(aiomqtt.Client):
         if on_puback is None:
             super()._on_publish(client, userdata, mid, reason_code, properties)
         else:
-            on_puback(mid)
+            on_puback(mid, reason_code)
 
 
 def _nothing_to_note(_index: int) -> None:
@@ -192,6 +200,7 @@ class Session:
         self._jitter = jitter
         self._lasting = lasting
         self._client: _Client | None = None
+        self._told_refusals: set[str] = set()
         self._overdue = asyncio.Event()
         self._renewal = asyncio.Event()
         self._in_flight = asyncio.Semaphore(settings.max_in_flight)
@@ -230,6 +239,7 @@ class Session:
 
     async def _serve(self) -> None:
         self._overdue.clear()
+        self._told_refusals.clear()
         client = self._new_client()
         try:
             await _connect(client)
@@ -285,16 +295,29 @@ class Session:
             await self._handle(message.topic.value, message.payload, message.retain)
 
     async def publish(self, publication: Publication) -> None:
-        """Publish and wait for the PUBACK (QoS 1); ``BrokerLost`` when it does not come. At most ``max_in_flight`` at once."""
+        """Publish and wait for the PUBACK (QoS 1); ``BrokerLost`` when it does not come, and when it says no (MQTT 5).
+
+        At most ``max_in_flight`` at once.
+        """
+
+        async def send(client: _Client) -> None:
+            for reason in (await self._send(client, publication)).values():
+                raise BrokerLost(f"does not take it ({printable(reason)}).", where="broker")
+
         async with self._in_flight:
-            await self._on_the_connection(lambda client: self._send(client, publication))
+            await self._on_the_connection(send)
 
     async def publish_all(self, publications: Sequence[Publication], confirmed: Callable[[int], None] = _nothing_to_note) -> None:
         """Publish in order with QoS 1, ``max_in_flight`` under way, and wait for all PUBACKs.
 
-        ``confirmed`` hears of each by its index. ``BrokerLost`` when one does not come; it may have arrived or not.
+        ``confirmed`` hears of each by its index. ``BrokerLost`` when one does not come; it may have arrived or not. One that
+        the broker threw away (MQTT 5) is logged and counts as confirmed: what has to arrive waits for the receiver's own word.
         """
-        await self._on_the_connection(lambda client: self._confirm(client, publications, confirmed))
+
+        async def send(client: _Client) -> None:
+            await self._confirm(client, publications, confirmed)
+
+        await self._on_the_connection(send)
 
     async def _on_the_connection(self, send: Callable[[_Client], Awaitable[None]]) -> None:
         client = self._client
@@ -307,14 +330,27 @@ class Session:
                 self._overdue.set()
             raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
 
-    async def _confirm(self, client: _Client, publications: Sequence[Publication], confirmed: Callable[[int], None]) -> None:
+    async def _confirm(
+        self, client: _Client, publications: Sequence[Publication], confirmed: Callable[[int], None]
+    ) -> dict[str, str]:
+        """By topic, why the broker threw something away."""
         with_properties = self._settings.protocol == "5"
-        await client.confirm(publications, self._settings.max_in_flight, confirmed, with_properties=with_properties)
+        refused = await client.confirm(publications, self._settings.max_in_flight, confirmed, with_properties=with_properties)
+        for topic, reason in refused.items():
+            self._tell_refusal(topic, reason)
+        return refused
 
-    async def _send(self, client: _Client, publication: Publication) -> None:
+    def _tell_refusal(self, topic: str, reason: str) -> None:
+        """Once on each connection for each kind of topic, whose levels that name an app or a shopper stay unsaid."""
+        kind = "/".join("…" if before in ("app", "shopper") else level for before, level in pairwise(["", *topic.split("/")]))
+        if kind not in self._told_refusals:
+            self._told_refusals.add(kind)
+            log.warning("the broker throws away what is published on %s (%s): check its access rules", kind, printable(reason))
+
+    async def _send(self, client: _Client, publication: Publication) -> dict[str, str]:
+        """As ``_confirm`` does; nobody hears what becomes of QoS 0."""
         if publication.qos == 1:
-            await self._confirm(client, [publication], _nothing_to_note)
-            return
+            return await self._confirm(client, [publication], _nothing_to_note)
         await client.publish(
             publication.topic,
             publication.payload,
@@ -324,6 +360,7 @@ class Session:
             timeout=_CALL_TIMEOUT_S,
         )
         _heed_cancellation()
+        return {}
 
     def _properties(self, publication: Publication, kind: int = PacketTypes.PUBLISH) -> Properties | None:
         if self._settings.protocol != "5":

@@ -32,8 +32,13 @@ _POLL_S = 0.01
 class Mosquitto:
     """Skips the test where Mosquitto is not installed."""
 
-    def __init__(self, folder: Path, *, persistent: bool = False, password: tuple[str, str] | None = None) -> None:
-        """``persistent``: what is retained and queued survives even ``kill``. ``password``: (name, password) of the only user."""
+    def __init__(
+        self, folder: Path, *, persistent: bool = False, password: tuple[str, str] | None = None, rules: str | None = None
+    ) -> None:
+        """``persistent``: what is retained and queued survives even ``kill``. ``password``: (name, password) of the only user.
+
+        ``rules``: the access rules, one a line; without them everything is allowed.
+        """
         program = find_mosquitto()
         if program is None:
             pytest.skip("Mosquitto is not installed")
@@ -49,6 +54,9 @@ class Mosquitto:
         lines.append(f"allow_anonymous {str(password is None).lower()}")
         if password is not None:
             lines.append(f"password_file {self._password_file(*password)}")
+        if rules is not None:
+            (self.folder / "rules").write_text(rules)
+            lines.append(f"acl_file {self.folder / 'rules'}")
         self._config.write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -285,6 +285,29 @@ async def test_of_many_only_those_that_the_broker_confirmed_count(broker: Mosqui
         await link.session.publish_all(many, confirmed.append)
 
 
+@both
+async def test_what_the_access_rules_forbid_is_said_on_mqtt_5(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """A broker of MQTT 3.1.1 has no way to say it. No topic is told whose levels name an app or a shopper."""
+    caplog.set_level("WARNING", "gateway")
+    forbidden = [EVENT, EVENT, "app/anna-1/offer", "stores/demo/down/shopper/8a4061daf88a329d"]
+    with Mosquitto(tmp_path, rules=f"topic readwrite {DOWN}\ntopic write {STATUS}\n") as broker:
+        async with Link(broker.settings(protocol)).running() as link:
+            confirmed: list[int] = []
+            await link.session.publish_all([Publication(topic, b"{}") for topic in [*forbidden, DOWN]], confirmed.append)
+            assert confirmed == [0, 1, 2, 3, 4]
+            await link.session.publish(Publication(DOWN, b"{}"))
+            with pytest.raises(BrokerLost, match="does not take it") if protocol == "5" else contextlib.nullcontext():
+                await link.session.publish(Publication(EVENT, b"{}"))
+            assert link.session.connections == 1, "no reason to connect anew"
+    told = [
+        f"the broker throws away what is published on {topic} (Not authorized): check its access rules"
+        for topic in (EVENT, "app/…/offer", "stores/demo/down/shopper/…")
+    ]
+    assert caplog.messages == (told if protocol == "5" else [])
+
+
 async def test_on_mqtt_3_1_1_the_same_bytes_go_without_properties(broker: Mosquitto) -> None:
     ack = Ack(id="a-1", source="central", time=NOW_MS, data=AckData(epoch="00112233aabbccdd", seq=7))
     async with listening(broker, EVENT) as following, Link(broker.settings("3.1.1")).running() as link:
