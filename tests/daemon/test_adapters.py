@@ -17,6 +17,7 @@ from gateway.core.model import Instant, ReceiverChange
 from gateway.daemon.adapters import AdapterEars, seen_adapters
 from gateway.daemon.ears import EarCondition
 from gateway.io.scanner import Patience
+from tests.background import in_background
 from tests.fakes.bluez import FakeBlueZ
 
 FIRST, SECOND = "00:1A:7D:DA:71:0A", "00:1A:7D:DA:71:0B"
@@ -85,20 +86,8 @@ async def listening(
 ) -> AsyncIterator[Shop]:
     named = [{"name": name} | ({} if adapter is None else {"adapter": adapter}) for name, adapter in receivers]
     shop = Shop(folder, named, patience, **more)
-    running = asyncio.create_task(shop.ears.run())
-    try:
+    async with in_background(shop.ears.run()):
         yield shop
-        assert not running.done(), running
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-@pytest.fixture
-async def bluez(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeBlueZ]:
-    async with FakeBlueZ("hci0", "hci1") as fake:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", fake.address)
-        yield fake
 
 
 async def swap(bluez: FakeBlueZ) -> None:

@@ -218,6 +218,10 @@ class FakeBlueZ:
         """Let every active start fail with InProgress, as an adapter does that was reset under bluetoothd; passive ones work."""
         await self.tell("stick", adapter=adapter, on=on)
 
+    async def deny_discovering(self, adapter: str) -> None:
+        """Say that nobody scans actively with it, although somebody does."""
+        await self.tell("deny_discovering", adapter=adapter)
+
     async def stop_bluetoothd(self) -> None:
         """Kill bluetoothd: its name leaves the bus without a word; nothing of scans or devices survives."""
         await self.tell("bluetoothd", on=False)
@@ -546,7 +550,7 @@ class Bluetoothd:
                 return Message.new_method_return(message, "v", [properties[key]])
             case "Set", ["Powered", value]:
                 if self.adapters[name].blocked and value.value:
-                    raise Refusal("org.bluez.Error.Blocked", "Blocked through rfkill")
+                    raise Refusal("org.bluez.Error.Failed", "Failed")
                 self._later(self.power(name, on=value.value))
                 return Message.new_method_return(message)
         raise Refusal("org.freedesktop.DBus.Error.InvalidArgs", "no such property")
@@ -707,6 +711,9 @@ class Bluetoothd:
     async def stick(self, adapter: str, *, on: bool) -> None:
         self._adapter(adapter).stuck = on
 
+    async def deny_discovering(self, adapter: str) -> None:
+        await self._properties_changed(adapter_path(adapter), ADAPTER, {"Discovering": V("b", False)}, [])
+
     async def bluetoothd(self, *, on: bool) -> None:
         if on == (self.bus is not None):
             raise ValueError("bluetoothd is so already")
@@ -733,6 +740,7 @@ class Bluetoothd:
                 self.deafen,
                 self.stall,
                 self.stick,
+                self.deny_discovering,
                 self.bluetoothd,
                 self.restart_bus,
             )

@@ -1,6 +1,7 @@
 """The scanner against real bleak, a real bus and a fake BlueZ: what it hands on, and how it comes back from each fault."""
 
 import asyncio
+import itertools
 import logging
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from gateway.io.radio_link import RadioLink
 from gateway.io.scanner import ELEMENTS_PER_CALLBACK, Patience, Scanner, ScannerState, Turn, ad_structures
 from gateway.io.scanner.bluez import BlueZ, Vigilance
 from gateway.io.scanner.scan import MAX_PATTERNS, passive_patterns
+from tests.background import in_background
 from tests.fakes.bluez import FakeBlueZ, blocking_fake_bluez
 from tests.fakes.kernel import SET_POWERED, FakeKernel
 
@@ -117,12 +119,8 @@ class Ear:
         return str(self.scanner.trouble)
 
     async def run(self) -> None:
-        watching = asyncio.create_task(self.bluez.run())
-        try:
+        async with in_background(self.bluez.run()):
             await self.scanner.run()
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
     async def until(self, is_so: Callable[[], bool], within_s: float = 30) -> None:
         async with asyncio.timeout(within_s):
@@ -136,8 +134,11 @@ class Ear:
         """Advertise until something newly sent is handed on, and the scanner knows that it hears."""
         self.heard.clear()
         async with asyncio.timeout(30):
-            while not self.heard or self.scanner.state is not ScannerState.HEARING:
-                await beacon(bluez, adapter)
+            # Ever louder or quieter: of the rest a passive scan tells nothing, and one report may go to a scan that is ending.
+            for rssi in itertools.cycle((-60, -50)):
+                if self.heard and self.scanner.state is ScannerState.HEARING:
+                    return
+                await beacon(bluez, adapter, rssi)
                 await asyncio.sleep(0.02)
 
 
@@ -148,20 +149,8 @@ async def beacon(bluez: FakeBlueZ, adapter: str = "hci0", rssi: int | None = -60
 @asynccontextmanager
 async def listening(adapter: str | None = "hci0", patience: Patience = QUICK, **settings: Any) -> AsyncIterator[Ear]:
     ear = Ear(adapter, patience, **settings)
-    running = asyncio.create_task(ear.run())
-    try:
+    async with in_background(ear.run()):
         yield ear
-        assert not running.done(), running
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-@pytest.fixture
-async def bluez(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeBlueZ]:
-    async with FakeBlueZ("hci0", "hci1") as fake:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", fake.address)
-        yield fake
 
 
 # ---- what is handed on --------------------------------------------------------------------------------------------------------
@@ -398,7 +387,8 @@ async def test_an_adapter_that_is_blocked_is_reported_and_switched_on_later(blue
     async with listening(patience=ONLY_TOLD) as ear:
         await ear.until_heard_anew(bluez)
         await bluez.block("hci0", on=True)
-        await ear.until(lambda: "rfkill unblock" in ear.trouble)
+        await ear.until(lambda: "cannot be switched on" in ear.trouble)
+        assert "rfkill unblock" in ear.trouble
         assert ear.scanner.cause == "power"
         await bluez.block("hci0", on=False)
         await ear.until_heard_anew(bluez)
@@ -502,6 +492,32 @@ async def test_an_adapter_that_refuses_active_scans_is_heard_passively(bluez: Fa
         await ear.until(lambda: "is heard passively" in ear.trouble)
         await bluez.stick("hci0", on=False)
         await bluez.wait_scanning("hci0", "active")
+
+
+async def test_an_adapter_that_was_stuck_is_scanned_actively_once_it_was_replugged(bluez: FakeBlueZ) -> None:
+    await bluez.stick("hci0", on=True)
+    async with listening(patience=replace(ONLY_TOLD, failing_s=60, reconsider_s=600)) as ear:
+        await bluez.wait_scanning("hci0", "passive")
+        await bluez.remove_adapter("hci0")
+        await ear.until(lambda: ear.scanner.cause == "adapter")
+        await asyncio.sleep(2 * ONLY_TOLD.settle_s)
+        await bluez.add_adapter("hci0", FIRST)
+        await bluez.wait_scanning("hci0", "active")
+        await ear.until_heard_anew(bluez)
+
+
+async def test_an_active_scan_that_hears_has_not_ended_whatever_bluetoothd_counts_it_as(bluez: FakeBlueZ) -> None:
+    ended_s = 3.0
+    async with listening(patience=replace(ONLY_TOLD, ended_s=ended_s), mode="active") as ear:
+        await ear.until_heard_anew(bluez)
+        await bluez.deny_discovering("hci0")
+        until_s = time.monotonic() + 1.5 * ended_s
+        while time.monotonic() < until_s:
+            await beacon(bluez)
+            await asyncio.sleep(0.02)
+        assert ear.scanner.counts.starts == 1
+        # Nothing is heard any more.
+        await ear.until(lambda: ear.scanner.counts.starts == 2)
 
 
 async def test_active_alone_never_becomes_passive(bluez: FakeBlueZ) -> None:

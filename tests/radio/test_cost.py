@@ -18,7 +18,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def cost(jobs: Callable[[str], Json], report: Callable[[str], None]) -> Json:
     results = jobs("cost")
-    report(f"cost of an advertisement at 100/s, µs of the emulated processor ({results['took_s']} s)")
+    report(f"cost of an advertisement at 100/s, µs of the emulated processor ({results['took']})")
     for row in results["rows"]:
         parts = ", ".join(f"{name} {us:.0f}" for name, us in row["us"].items())
         report(f"  {row['case']:16} {row['us_per_advertisement']:7.0f} ({parts}); heard {row['heard']} of {row['on_air']}")

@@ -97,7 +97,7 @@ class Patience:
     reconsider_s: float = 300.0
     """So long after a mode was refused ``auto`` tries it again."""
     ended_s: float = 3.0
-    """An active scan that bluetoothd does not count as discovering for so long has ended."""
+    """An active scan that bluetoothd does not count as discovering for so long, and that hears nothing, has ended."""
     off_s: float = 5.0
     """An adapter that is off for longer is switched on, and tried so often."""
     settle_s: float = 1.0
@@ -226,6 +226,7 @@ class Scanner:
         self._woken = asyncio.Event()
         self._mistake: asyncio.Future[NoReturn] | None = None
         self._scan: Scan | None = None
+        self._is_starting = False
         self._began_ms = self._scan_began_ms = self._ended_ms = self._kernel_heard_ms = now_ms()
         self._started_ms = -_SAME_LINE_MS
         """When a start was tried last."""
@@ -235,6 +236,7 @@ class Scanner:
         self._stuck_since_ms: int | None = None
         self._no_active_until_ms = self._no_passive_until_ms = self._distrust_until_ms = 0
         self._off_since_ms: int | None = None
+        self._missing_since_ms: int | None = None
         self._undiscovered_since_ms: int | None = None
         self._unwanted_since_ms: int | None = None
         self._control = 0
@@ -294,6 +296,7 @@ class Scanner:
             adapter = self._find()
         except TryAgain as missing:
             await self._end_scan()
+            self._missing_since_ms = self._missing_since_ms or self._now_ms()
             self._turn_deaf("adapter", missing)
             return self._patience.check_s
         await self._use(adapter)
@@ -328,6 +331,7 @@ class Scanner:
             woken.cancel()
 
     async def _without_bluetoothd(self, trouble: TryAgain) -> float:
+        self._missing_since_ms = None
         if not self._bluez.is_known:
             return self._patience.check_s
         if not self._bluez.hangs:
@@ -341,6 +345,11 @@ class Scanner:
         return min(self._patience.check_s, 5)
 
     async def _use(self, adapter: Adapter) -> None:
+        if self._missing_since_ms is not None:
+            # A bluetoothd that starts knows no adapter for a moment; one that was away for longer was out of its socket.
+            if self._now_ms() - self._missing_since_ms >= self._patience.settle_s * 1000:
+                self._begin_anew()
+            self._missing_since_ms = None
         before, self.adapter = self.adapter, adapter
         if before is None or before.serial != adapter.serial:
             # Its scans did not survive its absence, whatever number it has now.
@@ -356,6 +365,11 @@ class Scanner:
         self._failed_starts = 0
         self._next_start_ms = self._started_ms + round(self._patience.retry_first_s * 1000)
         self._failing_since_ms = self._stuck_since_ms = None
+
+    def _begin_anew(self) -> None:
+        """So has the adapter: what it refused it may allow now."""
+        self._no_active_until_ms = self._no_passive_until_ms = 0
+        self._hope()
 
     async def _switch_on(self, adapter: Adapter) -> float:
         """A shop's receiver is meant to be on: after a moment it is switched on again, however it came to be off."""
@@ -382,7 +396,9 @@ class Scanner:
         elif self._undiscovered_since_ms is None:
             # It may just be slow to say so.
             self._undiscovered_since_ms = now_ms
-        return self._undiscovered_since_ms is not None and now_ms - self._undiscovered_since_ms >= self._patience.ended_s * 1000
+        since_ms, limit_s = self._undiscovered_since_ms, self._patience.ended_s
+        # While it hears, it scans, whatever bluetoothd counts it as.
+        return since_ms is not None and now_ms - since_ms >= limit_s * 1000 and not self._heard_within(limit_s)
 
     # ---- the scan -------------------------------------------------------------------------------------------------------------
 
@@ -391,6 +407,7 @@ class Scanner:
         scan = Scan(adapter.name, manner, self._patterns, self._advertised)
         self.counts.starts += 1
         self._started_ms = self._now_ms()
+        self._is_starting = True
         try:
             await scan.start(self._patience.start_s)
         except TryAgain as trouble:
@@ -400,6 +417,8 @@ class Scanner:
         except BaseException:
             await scan.close()
             raise
+        finally:
+            self._is_starting = False
         self._scan, self.scanning_mode = scan, manner.mode
         self._scan_began_ms = self._now_ms()
         self._next_start_ms = self._scan_began_ms + round(self._patience.retry_first_s * 1000)
@@ -478,6 +497,9 @@ class Scanner:
 
     async def _mend_start(self, adapter: Adapter) -> float:
         now_ms = self._now_ms()
+        if self._next_start_ms <= now_ms:
+            # Another manner of scanning comes first: it may be all that is needed.
+            return 0.0
         since_ms = now_ms if self._failing_since_ms is None else self._failing_since_ms
         is_deaf = self.state is ScannerState.DEAF and not isinstance(self.trouble, Refused)
         if is_deaf and now_ms - since_ms >= self._patience.failing_s * 1000:
@@ -560,13 +582,13 @@ class Scanner:
                     await asyncio.sleep(self._patience.settle_s)
                 finally:
                     await self._bluez.set_powered(adapter.name, on=True)
-                self._hope()
+                self._begin_anew()
             case "reset-controller":
                 assert self._kernel is not None
                 await self._end_scan(gently=True)
                 how = await self._kernel.reset(adapter.address)
                 self._say(logging.INFO, f"{adapter.name}: the helper did a {how}.")
-                self._hope()
+                self._begin_anew()
             case "restart-process" | "reboot":
                 self._turned(Turn("deaf", str(self.trouble), step))
                 # What was told has to reach the disk.
@@ -614,9 +636,8 @@ class Scanner:
         if cause != before:
             self._turned(Turn("deaf", str(trouble)))
 
-    def _sign_of_life(self) -> None:
-        now_ms = self._now_ms()
-        if self._scan is None and now_ms - self._ended_ms < _LATE_MS:
+    def _sign_of_life(self, *, may_be_late: bool) -> None:
+        if may_be_late and self._now_ms() - self._ended_ms < _LATE_MS:
             return
         step = self._ladder.heard()
         self._turn(ScannerState.HEARING)
@@ -625,7 +646,8 @@ class Scanner:
         why = "it hears again." if step is None else f"it hears again after {step}."
         self._turned(Turn("hearing", why, step, None if step is None else True))
         self._keep_memory()
-        self._journal()
+        if not self._is_starting:
+            self._journal()
 
     def _journal(self) -> None:
         """The state, at once, but the same not twice a minute; what was left out is said when the minute is over."""
@@ -678,7 +700,7 @@ class Scanner:
         self._control = 0
         self._is_mute = False
         if self.state is not ScannerState.HEARING:
-            self._sign_of_life()
+            self._sign_of_life(may_be_late=self._scan is None)
         self._heard(address, rssi, data)
 
     def _advertised(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
@@ -698,7 +720,9 @@ class Scanner:
             return
         self.last_heard_ms = self._now_ms()
         if self.state is not ScannerState.HEARING:
-            self._sign_of_life()
+            # A scan that starts may report before its start is answered: the connection of the one before is closed by then. Of a
+            # constant beacon a passive scan may not say more for a minute.
+            self._sign_of_life(may_be_late=self._scan is None and not self._is_starting)
         try:
             for data in ad_structures(companies, services, uuids):
                 self._heard(device.address, rssi, data)

@@ -11,8 +11,9 @@ hide what happens. Only what concerns adapters is subscribed to: the signals of 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
@@ -37,6 +38,7 @@ _RULES = (
 _CONNECTING_S = 5.0
 
 POWER_ON = "Power it on: sudo rfkill unblock bluetooth; bluetoothctl power on."
+_CHECK_POWER = "See whether rfkill blocks it (rfkill list): sudo rfkill unblock bluetooth; or journalctl -u bluetooth."
 START = "Start it: sudo systemctl start bluetooth."
 _HANGS = "bluetoothd does not answer."
 _CHECK_BUS = "See systemctl status dbus."
@@ -154,6 +156,8 @@ class BlueZ:
                 body=[_ADAPTER, "Powered", Variant("b", on)],
             ),
             adapter,
+            # All that bluetoothd 5.66 says of an adapter that rfkill blocks (measured).
+            refusals={"org.bluez.Error.Failed": (f"cannot be switched {'on' if on else 'off'}.", _CHECK_POWER)},
         )
 
     async def reboot(self) -> None:
@@ -300,8 +304,18 @@ class BlueZ:
                 self.adapters[name] = replace(adapter, serial=before[name].serial)
         self._turn(None)
 
-    async def _call(self, message: Message, where: str, *, limit_s: float | None = -1) -> Message:
-        """The answer; every way to fail becomes a ``TryAgain``. ``limit_s``: ``None`` = however long it takes."""
+    async def _call(
+        self,
+        message: Message,
+        where: str,
+        *,
+        limit_s: float | None = -1,
+        refusals: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    ) -> Message:
+        """The answer; every way to fail becomes a ``TryAgain``. ``limit_s``: ``None`` = however long it takes.
+
+        ``refusals``: what an error means in answer to this message, where that is more than what it always means.
+        """
         if self._bus is None:
             raise TryAgain("the system bus is gone.", do=_CHECK_BUS)
         try:
@@ -313,7 +327,7 @@ class BlueZ:
             raise no_bus(error) from error
         if reply.message_type is MessageType.ERROR:
             name = str(reply.error_name)
-            what, do = in_words(name) or (f"bluetoothd refuses: {name}.", "See journalctl -u bluetooth.")
+            what, do = refusals.get(name) or in_words(name) or (f"bluetoothd refuses: {name}.", "See journalctl -u bluetooth.")
             raise TryAgain(what, where=where, do=do)
         return reply
 

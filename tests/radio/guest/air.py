@@ -6,7 +6,8 @@
 The kernel takes it for an adapter, hciN. Ending the process is unplugging, SIGSTOP is firmware that hangs. Standard input takes
 one JSON object a line: ``{"name": …, "address": …, "data": hex, "rssi": dBm}`` puts an advertiser into the air or changes it
 (also ``"response"``: hex, ``"interval_ms"``, ``"spread_db"``, ``"count"``: how many advertisements are left to send, absent: for
-ever), ``{"ask": "counts"}`` asks for a line on standard output. A line also comes whenever the host switches scanning.
+ever), ``{"ask": "counts"}`` asks for a line on standard output, ``{"hang": "scan"}`` lets it hear nothing more and refuse to end
+a scan. A line also comes whenever the host switches scanning.
 
 The commands and events are those of the Bluetooth Core Specification 5.4, volume 4, part E, 7; the rest is answered with "unknown
 command" as a controller does. Lenient about duplicates it reports everything whatever the host asks for, as most adapters do;
@@ -30,7 +31,7 @@ COMMAND_COMPLETE, LE_META = 0x0E, 0x3E
 ADV_IND, ADV_NONCONN_IND, SCAN_RSP = 0, 3, 4
 EXTENDED_TYPE = {ADV_IND: 0x13, ADV_NONCONN_IND: 0x10, SCAN_RSP: 0x1B}
 """Event types of the legacy PDUs in extended reports (7.7.65.13)."""
-SUCCESS, UNKNOWN_COMMAND = b"\0", b"\1"
+SUCCESS, UNKNOWN_COMMAND, COMMAND_DISALLOWED = b"\0", b"\1", b"\x0c"
 ADVERTISING_DELAY_MS = 10
 """The specification adds 0 … 10 ms at random to each interval (volume 6, part B, 4.4.2.2)."""
 _RANDOM_ADDRESS = 1
@@ -99,7 +100,7 @@ class Advertiser:
     left: int | None = None
     sent: int = 0
     missed: int = 0
-    """Sent while the host was not scanning."""
+    """Sent while the host was not scanning, or the scan hung."""
     reported: int = 0
     withheld: int = 0
     """Not reported because of Filter_Duplicates."""
@@ -127,6 +128,8 @@ class Controller:
         self._strict = strict
         self._extended = extended
         self.scanning = Scanning()
+        self.hangs = False
+        """Its scan does, and nothing else."""
         self.unknown: set[int] = set()
         own = bytes.fromhex(address.replace(":", ""))[::-1]
         commands = bytearray(64)
@@ -152,8 +155,11 @@ class Controller:
         elif opcode == _SET_SCAN_PARAMETERS or (opcode == _SET_EXTENDED_SCAN_PARAMETERS and self._extended):
             answer = self._set_parameters(opcode, parameters)
         elif opcode == _SET_SCAN_ENABLE or (opcode == _SET_EXTENDED_SCAN_ENABLE and self._extended):
-            self._switch("legacy" if opcode == _SET_SCAN_ENABLE else "extended", parameters)
-            switched, answer = True, SUCCESS
+            if self.hangs and not parameters[0]:
+                answer = COMMAND_DISALLOWED
+            else:
+                self._switch("legacy" if opcode == _SET_SCAN_ENABLE else "extended", parameters)
+                switched, answer = True, SUCCESS
         else:
             answer = self._answers.get(opcode, UNKNOWN_COMMAND)
             if answer == UNKNOWN_COMMAND:
@@ -181,7 +187,7 @@ class Controller:
         if advertiser.left is not None:
             advertiser.left -= 1
         scanning = self.scanning
-        if scanning.kind is None or scanning.accepts_only_listed:
+        if scanning.kind is None or scanning.accepts_only_listed or self.hangs:
             advertiser.missed += 1
             return
         if self._strict and scanning.filters_duplicates:
@@ -294,6 +300,8 @@ def main(words: list[str]) -> None:
                     ones = air.advertisers.items()
                     counts = {form: {each: getattr(one, each) for each in names} for form, one in ones}
                     say(counts=counts, refused=refused[0], unknown=sorted(f"{code:04x}" for code in controller.unknown))
+                elif "hang" in wanted:
+                    controller.hangs = True
                 else:
                     air.change(wanted, time.monotonic())
 

@@ -1,12 +1,13 @@
 """Job: how much of what six constant advertisers send at 10/s reaches the pipeline, for each kind of adapter and scan.
 
-    python -m tests.radio.guest.rates with-helper | without-helper
+    python -m tests.radio.guest.rates [with-helper | without-helper]
 
-Eight adapters are plugged in, one of each kind, and one gateway has them all as receivers. Two at a time have advertisers in
-their air, each of which sends a known number of advertisements; what the pipeline got is counted in the recording that the
-gateway itself writes.
+Eight adapters are plugged in, one of each kind, and one gateway has them all as receivers; then, without the radio helper, those
+that know no extended commands. Two at a time have advertisers in their air, each of which sends a known number of advertisements;
+what the pipeline got is counted in the recording that the gateway itself writes.
 """
 
+import json
 import sys
 import time
 from collections import Counter, defaultdict
@@ -37,8 +38,8 @@ from tests.radio.guest.surroundings import (
 )
 
 SERVICE_UUID16, COMPANY_ID = 0xFCF1, 0x0FFF
-COUNT = 200
-"""Advertisements of each advertiser in each case: 21 s at 10/s."""
+COUNT, FEWER = 200, 120
+"""Advertisements of each advertiser in each case, with the helper and without: 21 and 13 s at 10/s. A scan takes 10.4 s."""
 SCANS, COMMANDS, DUPLICATES = ("passive", "active"), ("legacy", "extended"), ("lenient", "strict")
 FORMS = ("ibeacon", "eddystone-uid", "altbeacon", "U", "S", "M")
 
@@ -107,11 +108,11 @@ def plug_in() -> dict[str, Adapter]:
     return adapters
 
 
-def feed(adapters: list[Adapter]) -> None:
+def feed(adapters: list[Adapter], count: int) -> None:
     """Put the six into the air of these, and wait until they have sent everything."""
     for form, advertisement in advertisements().items():
         for adapter in adapters:
-            adapter.order(name=form, count=COUNT, rssi=-60, **advertisement)
+            adapter.order(name=form, count=count, rssi=-60, **advertisement)
 
     def all_sent() -> bool:
         return not any(form["left"] for adapter in adapters for form in adapter.counts()["counts"].values())
@@ -120,19 +121,16 @@ def feed(adapters: list[Adapter]) -> None:
     time.sleep(3)
 
 
-def main(words: list[str]) -> None:
-    """All kinds, two at a time."""
-    helper = words[0] == "with-helper"
-    start_bluetooth(experimental=True)
-    adapters = plug_in()
-    say("plugged in")
+def listen(adapters: dict[str, Adapter], *, helper: bool) -> Json:
+    """One run of the gateway with these as its receivers, fed two at a time: a row of counts for each."""
     receivers = [
         f'[[receivers]]\nname = "{name}"\nadapter = "{adapter.address}"\nscan = "{name.partition("-")[0]}"\n'
         for name, adapter in adapters.items()
     ]
     configure(_SETTINGS + "".join(receivers), {})
+    started_at = {name: len(adapter.switches) for name, adapter in adapters.items()}
+    before = {name: adapter.counts()["counts"] for name, adapter in adapters.items()}
     start_gateway(helper=helper, record=True)
-    say("started")
     listening = wait_until(lambda: all(adapter.scans for adapter in adapters.values()), 240)
     if listening is None:
         deaf = [name for name, adapter in adapters.items() if not adapter.scans]
@@ -142,7 +140,7 @@ def main(words: list[str]) -> None:
     began_s, cpu_before_s = time.monotonic(), cpu_s(pid)
     names = list(adapters)
     for two in range(0, len(names), 2):
-        feed([adapters[name] for name in names[two : two + 2]])
+        feed([adapters[name] for name in names[two : two + 2]], COUNT if helper else FEWER)
         say("sent to", names[two : two + 2])
     cpu_share = (cpu_s(pid) - cpu_before_s) / (time.monotonic() - began_s)
     said = status()
@@ -150,23 +148,39 @@ def main(words: list[str]) -> None:
     stop_gateway()
     recorded = got()
     rows: list[Json] = []
-    for name, kind in zip(names, KINDS, strict=True):
-        adapter = adapters[name]
-        counts = adapter.counts()["counts"]
-        last = next(switch for switch in reversed(adapter.switches) if switch["scanning"])
-        rows.append(
-            {
-                **dict(zip(("scan", "commands", "duplicates"), kind, strict=True)),
-                **{count: {form: counts[form][count] for form in FORMS} for count in ("sent", "missed", "reported", "withheld")},
-                "got": {form: recorded[name][form] for form in FORMS},
-                "status": next(each for each in said["receivers"] if each["name"] == name),
-                "switches": sum(1 for switch in adapter.switches if switch["scanning"]),
-                "last": last,
-            }
-        )
-        say(name, "got", rows[-1]["got"], "missed", rows[-1]["missed"], "reported", rows[-1]["reported"], last)
-    kernel, log = call("uname", "-r").strip(), journal("gateway")[-20_000:]
-    leave({"helper": helper, "rows": rows, "cpu_share": cpu_share, "kernel": kernel, "journal": log})
+    for name, adapter in adapters.items():
+        counts, past = adapter.counts()["counts"], before[name]
+        switches = [switch for switch in adapter.switches[started_at[name] :] if switch["scanning"]]
+        row: Json = {
+            **dict(zip(("scan", "commands", "duplicates"), name.split("-"), strict=True)),
+            **{
+                count: {form: counts[form][count] - past.get(form, {}).get(count, 0) for form in FORMS}
+                for count in ("sent", "missed", "reported", "withheld")
+            },
+            "got": {form: recorded[name][form] for form in FORMS},
+            "status": next(each for each in said["receivers"] if each["name"] == name),
+            "switches": len(switches),
+            "last": switches[-1],
+        }
+        rows.append(row)
+        say(name, "got", row["got"], "missed", row["missed"], "reported", row["reported"], row["last"])
+    return {"rows": rows, "cpu_share": cpu_share, "journal": journal("gateway")[-20_000:]}
+
+
+def main(words: list[str]) -> None:
+    """All kinds with the helper, then some without."""
+    start_bluetooth(experimental=True)
+    adapters = plug_in()
+    say("plugged in")
+    found: Json = {"kernel": call("uname", "-r").strip()}
+    if "without-helper" not in words:
+        found["with helper"] = listen(adapters, helper=True)
+    if "with-helper" not in words:
+        legacy = {name: adapter for name, adapter in adapters.items() if "-legacy-" in name}
+        found["without helper"] = listen(legacy, helper=False)
+        checks = json.loads(call("/usr/local/bin/gateway", "doctor", "--json", may_fail=True))["checks"]
+        found["doctor"] = [check for check in checks if check["name"] == "helper"]
+    leave(found)
 
 
 if __name__ == "__main__":

@@ -136,11 +136,6 @@ def powered(hci: str) -> bool:
     return call(*words, may_fail=True).strip() == "b true"
 
 
-def has_helper() -> bool:
-    """Whether this version of the gateway brings the privileged radio helper."""
-    return Path("/etc/systemd/system/gateway-radio.service").exists()
-
-
 def configure(text: str, shop: Json) -> None:
     """The settings and the shop in force at the next start."""
     SETTINGS.write_text(text)
@@ -155,18 +150,16 @@ def start_gateway(*, helper: bool, record: bool = False) -> None:
     extra = f" --record {RECORDING} --everything --record-minutes 60" if record else ""
     command = f"/opt/beacon-gateway/current/.venv/bin/gateway run --config {SETTINGS}{extra}"
     drop_in("gateway", f"[Service]\nExecStart=\nExecStart={command}\n")
-    if has_helper():
-        call("systemctl", *(["unmask", "--runtime"] if helper else ["mask", "--runtime", "--now"]), "gateway-radio.service")
-        if helper:
-            call("systemctl", "restart", "gateway-radio.service")
+    # The gateway's unit wants the helper's, and a unit of /etc cannot be masked.
+    drop_in("gateway-radio", "" if helper else "[Unit]\nConditionPathExists=/nowhere\n")
+    call("systemctl", "restart" if helper else "stop", "gateway-radio.service")
     call("systemctl", "restart", "gateway.service")
+    assert (unit("gateway-radio")["ActiveState"] == "active") == helper
 
 
 def stop_gateway() -> None:
     """And the helper."""
-    call("systemctl", "stop", "gateway.service")
-    if has_helper():
-        call("systemctl", "stop", "gateway-radio.service", may_fail=True)
+    call("systemctl", "stop", "gateway.service", "gateway-radio.service")
 
 
 def status() -> Json | None:

@@ -19,6 +19,7 @@ from gateway.core.ad_structures import FLAGS, AdStructure
 from gateway.core.frames import shopper
 from gateway.core.model import ShopperToken
 from gateway.core.token import (
+    FLAG_ANALYTICS,
     FLAG_FOREGROUND,
     FLAG_OFFERS,
     HINT_NONE,
@@ -86,7 +87,7 @@ class Phone:
         now_s = time.time()
         window = window_of(now_s)
         subkeys = derive_subkeys(derive_day_key(self._ku, STORE_NUMBER, day_of(window, self._day_start)))
-        payload = TokenPayload(FLAG_OFFERS | FLAG_FOREGROUND, slot_of(now_s), 0, HINT_NONE)
+        payload = TokenPayload(FLAG_OFFERS | FLAG_ANALYTICS | FLAG_FOREGROUND, slot_of(now_s), 0, HINT_NONE)
         token = ShopperToken("U", seal_token(subkeys, window, payload), None)
         data = ad_structures.encode([AdStructure(FLAGS, b"\x1a"), shopper.encode(token)]).hex()
         for name, adapter in self._adapters.items():
