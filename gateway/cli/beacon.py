@@ -9,7 +9,7 @@ from gateway.cli.options import CHANGED_KEYS, CONFIG, GatewayConfig, Json, json_
 
 app = typer.Typer(help="Fixed beacons: iBeacons at known places, which the app tells of.", no_args_is_help=True)
 
-_VIEW = "name, zone, uuid, major, minor"
+_VIEW = "name, zone, uuid, major, minor, at"
 _HEALTH = (
     "beacons (name, zone, state, since_s, heard_s_ago, links, battery, reboots, uptime_s, promotions, paused), "
     "receivers (name, hearing, since_s, canaries, silent, shift_db), blind_zones (name, promotions)"
@@ -23,6 +23,7 @@ def add(
     uuid: Annotated[str | None, typer.Option(help="Its UUID; without it chain.beacon_uuid of the settings.")] = None,
     major: Annotated[int | None, typer.Option(min=0, max=65_535, help="Without it what most beacons have.")] = None,
     minor: Annotated[int | None, typer.Option(min=1, max=65_534, help="Without it the next free; unique in the shop.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="X,Y", help="Where it hangs, metres of the shop's plan.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change an existing beacon: what is given here, no more.")] = False,
     config: GatewayConfig = CONFIG,
     json: Json = False,
@@ -32,6 +33,7 @@ def add(
     Example: gateway beacon add shelf-7 --zone dairy
     """
     from gateway.cli.change import change, print_changed, print_json
+    from gateway.cli.places import place_of
     from gateway.cli.reach import Gateway
     from gateway.contract.shop import BeaconEntry
     from gateway.contract.shop_edits import next_minor, usual_major, with_anchor
@@ -40,8 +42,14 @@ def add(
 
     gateway = Gateway(config)
     before = gateway.shop()
-    options: dict[str, str | int | None] = {"zone": zone, "uuid": uuid, "major": major, "minor": minor}
-    given = {field: value for field, value in options.items() if value is not None}
+    options = {
+        "zone": zone,
+        "uuid": uuid,
+        "major": major,
+        "minor": minor,
+        "at": None if at is None else place_of(at, "--at"),
+    }
+    given: dict[str, object] = {field: value for field, value in options.items() if value is not None}
     if name not in before.shop.anchors:
         if zone is None:
             raise WrongCommand("a new beacon stands somewhere.", where=name, do="Name its zone: --zone ZONE.")
@@ -86,8 +94,10 @@ def list_(
     elif not views:
         print("no beacons yet; add one: gateway beacon add NAME --zone ZONE")
     else:
-        rows = [(beacon.name, beacon.zone, beacon.uuid, beacon.major, beacon.minor) for beacon in views]
-        print("\n".join(columns(("beacon", "zone", "uuid", "major", "minor"), rows)))
+        # Where nobody has written down a place the column would be empty.
+        shown = 6 if any(beacon.at is not None for beacon in views) else 5
+        rows = [(beacon.name, beacon.zone, beacon.uuid, beacon.major, beacon.minor, beacon.at)[:shown] for beacon in views]
+        print("\n".join(columns(("beacon", "zone", "uuid", "major", "minor", "at")[:shown], rows)))
 
 
 @app.command("health", epilog=json_shape(_HEALTH))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Receivers: what hears the shopper's phone, such as this machine's adapters.", no_args_is_help=True)
 
-_VIEW = "name, zone, covers, in_shop, in_settings, adapter, foreign, gateway"
+_VIEW = "name, zone, covers, at, in_shop, in_settings, adapter, foreign, gateway"
 _TRIAL = "receiver, duration_s, heard, heard_per_s, beacons (beacon, count, median_dbm), beacons_near, hears, said, do"
 NOTHING_HEARD_EXIT_CODE = 69
 
@@ -38,6 +38,7 @@ def add(
             autocompletion=completion.zones,
         ),
     ] = None,
+    at: Annotated[str | None, typer.Option(metavar="X,Y", help="Where it hangs, metres of the shop's plan.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change an existing receiver: what is given here, no more.")] = False,
     config: GatewayConfig = CONFIG,
     json: Json = False,
@@ -47,6 +48,7 @@ def add(
     Example: gateway receiver add pi --zone dairy --covers entrance
     """
     from gateway.cli.change import change, print_changed, print_json
+    from gateway.cli.places import place_of
     from gateway.cli.reach import Gateway
     from gateway.contract.shop_edits import with_anchor
     from gateway.contract.shop_view import ReceiverChanged
@@ -54,7 +56,11 @@ def add(
 
     gateway = Gateway(config)
     before = gateway.shop()
-    options = {"zone": zone, "covers": tuple(dict.fromkeys(covers)) if covers else None}
+    options = {
+        "zone": zone,
+        "covers": tuple(dict.fromkeys(covers)) if covers else None,
+        "at": None if at is None else place_of(at, "--at"),
+    }
     given = {field: value for field, value in options.items() if value is not None}
     after = with_anchor(before.shop, "receiver", name, given, replace=replace)
     changed = change(gateway, before, after)
@@ -88,8 +94,10 @@ def list_(
     elif not views:
         print("no receivers yet; add one: gateway receiver add NAME --zone ZONE")
     else:
-        rows = [(view.name, view.zone, view.covers, _adapter(view), _remark(view)) for view in views]
-        print("\n".join(columns(("receiver", "zone", "covers", "adapter", "remark"), rows)))
+        # Where nobody has written down a place the column would be empty.
+        shown = 6 if any(view.at is not None for view in views) else 5
+        rows = [(view.name, view.zone, view.covers, _adapter(view), _remark(view), view.at)[:shown] for view in views]
+        print("\n".join(columns(("receiver", "zone", "covers", "adapter", "remark", "at")[:shown], rows)))
 
 
 @app.command("remove", epilog=json_shape(CHANGED_KEYS))
@@ -147,6 +155,7 @@ def _views(shop: "ShopFile", gateway: "Gateway") -> "list[ReceiverView]":
             name=name,
             zone=entry.zone,
             covers=tuple(sorted(entry.covers)),
+            at=entry.at,
             in_shop=True,
             in_settings=name in here,
             adapter=adapters.get(name),
@@ -160,6 +169,7 @@ def _views(shop: "ShopFile", gateway: "Gateway") -> "list[ReceiverView]":
             name=name,
             zone=None,
             covers=(),
+            at=None,
             in_shop=False,
             in_settings=name in here,
             adapter=adapters.get(name),

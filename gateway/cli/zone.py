@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Zones: the named areas of the shop.", no_args_is_help=True)
 
-_VIEW = "name, title, tags, neighbours, sensitive, enter_dbm, exit_delay_s, dwell_s, anchors, covered_by"
+_TIMES = "enter_after_s, exit_delay_s, stale_s, dwell_s"
+_VIEW = f"name, title, tags, neighbours, sensitive, enter_dbm, {_TIMES}, corners, anchors, covered_by"
+_ABSENT = {
+    "neighbours": "not known",
+    "enter_dbm": "as usual",
+    "enter_after_s": "as in the settings",
+    "stale_s": "as exit_delay_s",
+    "corners": "not drawn",
+}
 Known = Annotated[str, typer.Argument(metavar="NAME", help="A zone of the shop.", autocompletion=completion.zones)]
 
 
@@ -31,10 +39,24 @@ def add(
     sensitive: Annotated[
         bool | None, typer.Option("--sensitive/--not-sensitive", help="Offer only where a receiver hears the shopper.")
     ] = None,
-    enter_dbm: Annotated[float | None, typer.Option(help="Weaker than this counts as outside. Usual: -88.")] = None,
-    exit_delay_s: Annotated[int | None, typer.Option(help="Silence for this long ends the stay. Usual: 120.")] = None,
+    enter_dbm: Annotated[
+        float | None, typer.Option(help="Heard weaker than this by the zone's own anchors counts as outside. Seldom needed.")
+    ] = None,
+    enter_after_s: Annotated[
+        float | None, typer.Option(help="For so long somebody must be believed here to have entered. Usual: as in the settings.")
+    ] = None,
+    exit_delay_s: Annotated[
+        int | None, typer.Option(help="Silence, or being heard elsewhere, for this long ends the stay. Usual: 120.")
+    ] = None,
+    stale_s: Annotated[
+        int | None, typer.Option(help="Silence for this long ends the stay, where that is not --exit-delay-s.")
+    ] = None,
     dwell_s: Annotated[
         list[int] | None, typer.Option(help="A stay of this length is announced; may be repeated. Usual: 60.")
+    ] = None,
+    corner: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y", help="A corner of its outline, metres; three or more, in order. Without: not drawn."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change an existing zone: what is given here, no more.")] = False,
     config: GatewayConfig = CONFIG,
@@ -46,13 +68,18 @@ def add(
     """
     if no_neighbours and neighbour:
         raise typer.BadParameter("is the opposite of --neighbour", param_hint="--no-neighbours")
+    from gateway.cli.places import place_of
+
     options = {
         "title": title,
         "tags": _each_once(tag),
         "neighbours": () if no_neighbours else _each_once(neighbour),
         "sensitive": sensitive,
         "enter_dbm": enter_dbm,
+        "enter_after_s": enter_after_s,
         "exit_delay_s": exit_delay_s,
+        "stale_s": stale_s,
+        "corners": tuple(place_of(text, "--corner") for text in corner) if corner else None,
         "dwell_s": _each_once(dwell_s),
     }
     _add(config, name, {field: value for field, value in options.items() if value is not None}, replace=replace, as_json=json)
@@ -230,7 +257,7 @@ def _show(config: Path, name: str, *, as_json: bool) -> None:
         return
     for field in ZoneView.model_fields:
         value = getattr(zone, field)
-        absent = "not known" if field == "neighbours" and value is None else "none" if value == () else text_of(value)
+        absent = _ABSENT.get(field, text_of(None)) if value is None else "none" if value == () else text_of(value)
         print(f"{field:<14}{absent}")
     if not here:
         print(f"promotions    {reason or 'none name it'}")

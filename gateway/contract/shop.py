@@ -11,10 +11,13 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.contract import strict_json
 from gateway.contract.fields import Name, Strict, explain
+from gateway.contract.recording import Corner, Outline
 from gateway.core import model
 from gateway.errors import ConfigurationError, Untrusted
 
 UuidText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+
+Place = Annotated[Corner | None, Field(description="Where it hangs, x and y in metres of the shop's plan.")]
 
 
 class ZoneEntry(Strict):
@@ -27,17 +30,29 @@ class ZoneEntry(Strict):
         bool, Field(description="Offered only where a receiver hears the shopper; an app's own hint is not enough.")
     ] = False
     enter_dbm: Annotated[
-        float, Field(ge=-100, le=-20, description="An anchor of the zone weaker than this speaks for being outside.")
-    ] = -88.0
+        Annotated[float, Field(ge=-100, le=-20)] | None,
+        Field(description="An anchor of the zone weaker than this speaks for being outside; absent: what is usual."),
+    ] = None
+    enter_after_s: Annotated[
+        Annotated[float, Field(ge=0, le=300)] | None,
+        Field(description="For so long a shopper must be believed here before it is an entry; absent: as in the settings."),
+    ] = None
     exit_delay_s: Annotated[
         int,
         Field(
             ge=5, le=1800, description="Silence for this long ends the stay; phones fall silent for two minutes without leaving."
         ),
     ] = 120
+    stale_s: Annotated[
+        Annotated[int, Field(ge=5, le=1800)] | None,
+        Field(description="Given: silence for this long ends the stay, and exit_delay_s is for being heard elsewhere."),
+    ] = None
     dwell_s: Annotated[
         tuple[Annotated[int, Field(ge=5, le=7200)], ...], Field(description="A stay of each of these lengths is announced.")
     ] = (60,)
+    corners: Annotated[
+        Outline | None, Field(description="Where it is drawn: its corners in order, x and y in metres; it closes itself.")
+    ] = None
 
 
 class ReceiverEntry(Strict):
@@ -46,6 +61,7 @@ class ReceiverEntry(Strict):
     kind: Literal["receiver"]
     zone: Annotated[Name | None, Field(description="Where it stands.")] = None
     covers: Annotated[tuple[Name, ...], Field(description="Zones from which it hears phones, too.")] = ()
+    at: Place = None
 
 
 class BeaconEntry(Strict):
@@ -56,6 +72,7 @@ class BeaconEntry(Strict):
     uuid: UuidText
     major: Annotated[int, Field(ge=0, le=0xFFFF)]
     minor: Annotated[int, Field(ge=1, le=0xFFFE, description="Unique in the shop.")]
+    at: Place = None
 
 
 _NOTHING_ELSE: JsonDict = {"additionalProperties": False}
@@ -101,6 +118,9 @@ class ShopFile(Strict):
                     enter_dbm=zone.enter_dbm,
                     exit_delay_ms=zone.exit_delay_s * 1000,
                     dwell_ms=tuple(sorted({seconds * 1000 for seconds in zone.dwell_s})),
+                    enter_after_ms=None if zone.enter_after_s is None else round(zone.enter_after_s * 1000),
+                    stale_ms=None if zone.stale_s is None else zone.stale_s * 1000,
+                    polygon=zone.corners,
                 )
                 for name, zone in self.zones.items()
             },
@@ -134,18 +154,21 @@ def _zone_entry(zone: model.Zone) -> ZoneEntry:
         enter_dbm=zone.enter_dbm,
         exit_delay_s=zone.exit_delay_ms // 1000,
         dwell_s=tuple(dwell_ms // 1000 for dwell_ms in zone.dwell_ms),
+        enter_after_s=None if zone.enter_after_ms is None else zone.enter_after_ms / 1000,
+        stale_s=None if zone.stale_ms is None else zone.stale_ms // 1000,
+        corners=zone.polygon,
     )
 
 
 def _anchor_entry(anchor: model.Anchor) -> ReceiverEntry | BeaconEntry:
     if anchor.kind == "receiver":
-        return ReceiverEntry(kind="receiver", zone=anchor.zone, covers=tuple(sorted(anchor.covers)))
+        return ReceiverEntry(kind="receiver", zone=anchor.zone, covers=tuple(sorted(anchor.covers)), at=anchor.at_m)
     assert anchor.uuid is not None
     assert anchor.zone is not None
     assert anchor.major is not None
     assert anchor.minor is not None
     uuid = str(UUID(bytes=anchor.uuid))
-    return BeaconEntry(kind="beacon", zone=anchor.zone, uuid=uuid, major=anchor.major, minor=anchor.minor)
+    return BeaconEntry(kind="beacon", zone=anchor.zone, uuid=uuid, major=anchor.major, minor=anchor.minor, at=anchor.at_m)
 
 
 def _text(shop: dict[str, dict[str, Any]]) -> str:
@@ -160,9 +183,9 @@ def _text(shop: dict[str, dict[str, Any]]) -> str:
 
 def _anchor(name: str, entry: ReceiverEntry | BeaconEntry) -> model.Anchor:
     if isinstance(entry, ReceiverEntry):
-        return model.Anchor(name, "receiver", entry.zone, frozenset(entry.covers))
+        return model.Anchor(name, "receiver", entry.zone, frozenset(entry.covers), at_m=entry.at)
     uuid = bytes.fromhex(entry.uuid.replace("-", ""))
-    return model.Anchor(name, "beacon", entry.zone, uuid=uuid, major=entry.major, minor=entry.minor)
+    return model.Anchor(name, "beacon", entry.zone, uuid=uuid, major=entry.major, minor=entry.minor, at_m=entry.at)
 
 
 def read_shop(text: bytes, where: str) -> ShopFile:

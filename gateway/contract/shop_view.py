@@ -4,6 +4,7 @@ from typing import Literal
 
 from gateway.contract.control import Digest
 from gateway.contract.fields import GatewayId, Language, Name, PromotionId, Strict
+from gateway.contract.recording import Corner
 from gateway.contract.shop import BeaconEntry, ReceiverEntry, ShopFile
 from gateway.core.model import PromotionKind
 
@@ -17,9 +18,16 @@ class ZoneView(Strict):
     neighbours: tuple[Name, ...] | None
     """``None``: not known."""
     sensitive: bool
-    enter_dbm: float
+    enter_dbm: float | None
+    """``None``: what is usual."""
+    enter_after_s: float | None
+    """``None``: as in the settings."""
     exit_delay_s: int
+    stale_s: int | None
+    """``None``: the same as ``exit_delay_s``."""
     dwell_s: tuple[int, ...]
+    corners: tuple[Corner, ...] | None
+    """x and y in metres; ``None``: not drawn."""
     anchors: tuple[Name, ...]
     """What stands in it; without any nobody is ever located there."""
     covered_by: tuple[Name, ...]
@@ -53,6 +61,8 @@ class BeaconView(Strict):
     uuid: str
     major: int
     minor: int
+    at: Corner | None
+    """x and y in metres; ``None``: not known."""
 
 
 class ReceiverView(Strict):
@@ -62,6 +72,8 @@ class ReceiverView(Strict):
     zone: Name | None
     covers: tuple[Name, ...]
     """With neither zone nor covers it counts as hearing the whole shop."""
+    at: Corner | None
+    """x and y in metres; ``None``: not known."""
     in_shop: bool
     """False: it is in the settings only, and what it hears of shoppers is dropped."""
     in_settings: bool
@@ -143,8 +155,11 @@ def zone_view(shop: ShopFile, name: str) -> ZoneView:
         neighbours=None if entry.neighbours is None else tuple(sorted(entry.neighbours)),
         sensitive=entry.sensitive,
         enter_dbm=entry.enter_dbm,
+        enter_after_s=entry.enter_after_s,
         exit_delay_s=entry.exit_delay_s,
+        stale_s=entry.stale_s,
         dwell_s=tuple(sorted(set(entry.dwell_s))),
+        corners=entry.corners,
         anchors=tuple(sorted(anchor for anchor, it in shop.anchors.items() if it.zone == name)),
         covered_by=tuple(
             sorted(a for a, it in shop.anchors.items() if isinstance(it, ReceiverEntry) and name in it.covers and it.zone != name)
@@ -154,4 +169,4 @@ def zone_view(shop: ShopFile, name: str) -> ZoneView:
 
 def beacon_view(name: str, entry: BeaconEntry) -> BeaconView:
     """One beacon."""
-    return BeaconView(name=name, zone=entry.zone, uuid=entry.uuid.lower(), major=entry.major, minor=entry.minor)
+    return BeaconView(name=name, zone=entry.zone, uuid=entry.uuid.lower(), major=entry.major, minor=entry.minor, at=entry.at)

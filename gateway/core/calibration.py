@@ -117,11 +117,11 @@ def _surveyed(sightings: Sequence[RecordedSighting], anchors: tuple[str, ...], p
         raise NotLearnt("no zone is known: neither polygons nor zones in the recordings.")
     anchors_at = [None if name not in plan.anchors else plan.anchors[name].at_m for name in anchors]
     grid = _grid(plan, [(float(x), float(y)) for x, y in places.at_m] + [place for place in anchors_at if place is not None])
-    fields = [_Field(places, number, at_m) for number, at_m in enumerate(anchors_at)]
     centres = np.array(grid.centres())
+    apart = _apart(places.at_m, places.at_m), _apart(centres, places.at_m)
     levels, sigmas = [], []
-    for field in fields:
-        level, variance = field.at(centres)
+    for number, at_m in enumerate(anchors_at):
+        level, variance = _Field(places, number, at_m).at(centres, *apart)
         levels.append(level)
         sigmas.append(np.sqrt(variance + _SPOT_DB**2 + places.scatter_db**2))
     return ZoneModel(
@@ -144,9 +144,10 @@ def _places(sightings: Sequence[RecordedSighting], anchors: tuple[str, ...]) -> 
     level = np.array([sighting.rssi_dbm for sighting in sightings])
     size_m = _FINEST_PLACE_M
     while True:
-        _, place = np.unique(np.round(at / size_m).astype(np.int64), axis=0, return_inverse=True)
-        place = place.ravel()
-        count = int(place.max()) + 1
+        column, row = np.round(at / size_m).astype(np.int64).T
+        # One number for each square: rows of two are found far more slowly.
+        found, place = np.unique((column - column.min()) * (int(np.ptp(row)) + 1) + row - row.min(), return_inverse=True)
+        count = len(found)
         if count <= MOST_PLACES:
             break
         size_m *= 1.15
@@ -169,6 +170,7 @@ class _Field:
     def __init__(self, places: _Places, number: int, at_m: Point | None) -> None:
         enough = min(_LEAST_PACKETS, float(np.max(places.packets[:, number], initial=0.0)))
         known = (places.packets[:, number] >= max(1.0, enough)) & ~np.isnan(places.level_dbm[:, number])
+        self._known = known
         self._places = places.at_m[known]
         self._level = places.level_dbm[known, number]
         self._noise = places.scatter_db**2 / places.packets[known, number]
@@ -194,29 +196,33 @@ class _Field:
             return np.full(len(at), self._power)
         return _path_loss(at, self._at_m, self._power, self._exponent)
 
-    def _alike(self, some: Floats, others: Floats) -> Floats:
-        """Covariance between places, dB²."""
-        apart = np.hypot(some[:, None, 0] - others[None, :, 0], some[:, None, 1] - others[None, :, 1])
+    def _alike(self, some: Floats, others: Floats, apart: Floats) -> Floats:
+        """Covariance between places, dB²; ``apart``: metres between them."""
         metre = _METRE_DB**2 * _matern(apart, _METRE_M)
         if self._at_m is None:
             # Without path loss the floor has to explain everything.
             return metre + (_ROOM_DB + 4.0) ** 2 * _matern(apart, _ROOM_M)
         (some_far, some_way), (others_far, others_way) = _polar(some, self._at_m), _polar(others, self._at_m)
-        chord = 2.0 * np.abs(np.sin((some_way[:, None] - others_way[None, :]) / 2.0))
+        chord = np.sqrt(np.maximum(2.0 - 2.0 * some_way @ others_way.T, 0.0))
         sector = _matern(chord, _SECTOR_RAD) * _matern(np.abs(some_far[:, None] - others_far[None, :]), _SECTOR_LOG_M)
         return metre + _ROOM_DB**2 * _matern(apart, _ROOM_M) + _SECTOR_DB**2 * sector
 
-    def at(self, cells: Floats) -> tuple[Floats, Floats]:
-        """Level, and the variance of what is not known of it, in each cell."""
+    def at(self, cells: Floats, between_places: Floats, to_places: Floats) -> tuple[Floats, Floats]:
+        """Level, and the variance of what is not known of it, in each cell; the distances are those of all places, metres."""
         expected = self._expected(cells)
-        prior = self._alike(cells[:1], cells[:1])[0, 0]
+        prior = self._alike(cells[:1], cells[:1], np.zeros((1, 1)))[0, 0]
         if not len(self._level):
             return expected, np.full(len(cells), prior)
-        covariance = self._alike(self._places, self._places)
+        covariance = self._alike(self._places, self._places, between_places[np.ix_(self._known, self._known)])
         covariance[np.diag_indices_from(covariance)] += _SPOT_DB**2 + self._noise
-        across = self._alike(cells, self._places)
-        solved = np.linalg.solve(covariance, np.concatenate([self._rest[:, None], across.T], axis=1))
-        return expected + across @ solved[:, 0], np.maximum(prior - np.sum(across * solved[:, 1:].T, axis=1), 0.0)
+        across = self._alike(cells, self._places, to_places[:, self._known])
+        gain = across @ np.linalg.inv(covariance)
+        return expected + gain @ self._rest, np.maximum(prior - np.sum(across * gain, axis=1), 0.0)
+
+
+def _apart(some: Floats, others: Floats) -> Floats:
+    result: Floats = np.hypot(some[:, None, 0] - others[None, :, 0], some[:, None, 1] - others[None, :, 1])
+    return result
 
 
 def _path_loss(at: Floats, anchor: Point, power_dbm: float, exponent: float) -> Floats:
@@ -226,9 +232,10 @@ def _path_loss(at: Floats, anchor: Point, power_dbm: float, exponent: float) -> 
 
 
 def _polar(at: Floats, anchor: Point) -> tuple[Floats, Floats]:
-    """(logarithm of the distance, direction)."""
-    east, north = at[:, 0] - anchor[0], at[:, 1] - anchor[1]
-    return np.log(np.maximum(np.hypot(east, north), NEAREST_M)), np.arctan2(north, east)
+    """(logarithm of the distance, direction as a vector of length 1)."""
+    way = at - np.array(anchor)
+    far = np.hypot(way[:, 0], way[:, 1])
+    return np.log(np.maximum(far, NEAREST_M)), np.where(far[:, None] > 0.0, way / np.maximum(far, 1e-12)[:, None], (1.0, 0.0))
 
 
 def _matern(apart: Floats, reach: float) -> Floats:

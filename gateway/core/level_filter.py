@@ -1,98 +1,280 @@
 """Sightings → a belief over zones where nothing is known but which anchor belongs to which zone.
 
 A zone is as strong as the mean of its two strongest anchors, each averaged over a few seconds; strengths become probabilities by
-a soft maximum. Outside is as strong as ``outside_dbm``.
+a soft maximum. Outside is as strong as the faintest level at which one of the heard zones may be entered. What a phone says
+itself (hint, report) forms a belief of its own that weighs at most one half beside the receivers', and less the older it is: a
+phone tells where it was up to a minute ago.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from math import exp
+from typing import Literal
 
+from gateway.core.model import AnchorLevel, Instant
 from gateway.core.zone_model import RecordedSighting
 
-AVERAGE_MS = 2500.0
+AVERAGE_MS = 2000.0
 SOFTNESS_DB = 4.0
+"""This many decibels make a zone e times likelier."""
 OUTSIDE_DBM = -96.0
+FORGET_HEARD_MS = 10_000
+FORGET_TOLD_MS = 75_000
+"""Where no receiver stands in a zone, a hint has to last until the next minute's."""
+TOLD_SHARE = 0.5
+_TOLD_FADES_MS = 5_000.0
 _LEAST_APART_MS = 50
-_FORGET_MS = 10_000
-_BEST = 2
-_FAINTEST_DBM = -110.0
-_TOLD_SHARE = 0.5
+"""Packets that come together count as if they were this far apart."""
+_SECOND_BELOW_DB = 6.0
+"""A zone's second anchor takes no more from it than one that hears this much less: it may stand at the zone's other end."""
+_LOUDEST_DBM, _FAINTEST_DBM = 0.0, -110.0
+_SWEEP_MS = 2_000
+_EVIDENCE = 4
+
+Source = Literal["receiver", "hint", "report"]
 
 
-class _Level:
-    __slots__ = ("at_ms", "dbm")
+class Level:
+    """One anchor's averaged view of one shopper."""
 
-    def __init__(self, dbm: float, at_ms: int) -> None:
-        self.dbm, self.at_ms = dbm, at_ms
+    __slots__ = ("at_ms", "dbm", "source", "zone")
+
+    def __init__(self, dbm: float, at_ms: int, source: Source, zone: str | None) -> None:
+        self.dbm = dbm
+        self.at_ms = at_ms
+        self.source = source
+        self.zone = zone
+        """Where the anchor stands."""
+
+
+Levels = dict[str, Level]
+"""By anchor."""
+
+
+class Heard:
+    """What the anchors know of one shopper."""
+
+    __slots__ = ("at", "by_phone", "by_receivers", "is_pending", "newest_ms")
+
+    def __init__(self, at: Instant) -> None:
+        self.by_receivers: Levels = {}
+        self.by_phone: Levels = {}
+        """What the phone told."""
+        self.at = at
+        """The newest sighting since the last belief, or the newest that the last belief knew."""
+        self.is_pending = False
+        self.newest_ms = at.mono_ms
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether everything that is known is too old to be believed."""
+        silent_ms = now_ms - self.newest_ms
+        return silent_ms > FORGET_HEARD_MS and not self.is_pending and (silent_ms > FORGET_TOLD_MS or not self.by_phone)
+
+    def strongest(self) -> list[AnchorLevel]:
+        """At most four anchors, loudest first; the loudest that the phone told of is always among them."""
+        found = sorted([(-level.dbm, name, level) for name, level in self.by_receivers.items()], key=_loudest)
+        told = sorted([(-level.dbm, name, level) for name, level in self.by_phone.items()], key=_loudest)
+        chosen = sorted([*told[:1], *found[: _EVIDENCE - bool(told)], *told[1:]][:_EVIDENCE], key=_loudest)
+        return [AnchorLevel(name, round(level.dbm, 1), level.source) for _, name, level in chosen]
+
+
+def _loudest(found: tuple[float, str, Level]) -> tuple[float, str, bool]:
+    return found[0], found[1], found[2].source != "receiver"
 
 
 class LevelFilter:
-    """The beliefs of one shop, with the same methods as ``ZoneFilter``."""
+    """The beliefs of one shop. ``hear`` collects; ``take`` and ``share`` tell of whoever was heard since."""
 
-    def __init__(self, zone_of: Mapping[str, str], outside_dbm: float = OUTSIDE_DBM) -> None:
-        """``zone_of`` names the zone of each anchor."""
-        self._zone_of = dict(zone_of)
+    def __init__(
+        self, zone_of: Mapping[str, str | None], outside_dbm: float = OUTSIDE_DBM, outside_of: Mapping[str, float] | None = None
+    ) -> None:
+        """``zone_of`` names the zone of each anchor, ``None`` where it stands in none.
+
+        ``outside_of`` is the level of outside for zones that have their own.
+        """
+        self._heard: dict[str, Heard] = {}
+        self._pending: dict[str, Heard] = {}
+        """In the order of hearing."""
+        self._swept_ms: int | None = None
+        self._zone_of: dict[str, str | None] = {}
+        self.zones: tuple[str, ...] = ()
         self._outside_dbm = outside_dbm
-        self.zones: tuple[str, ...] = tuple(sorted(set(zone_of.values())))
-        self._levels: dict[str, dict[tuple[str, bool], _Level]] = {}
-        """By shopper, then by anchor and whether the phone told it."""
-        self._pending: dict[str, None] = {}
+        self._outside_of: dict[str, float] = {}
+        """Of each zone; empty where none has its own."""
+        self.use(zone_of, outside_of or {})
+
+    def use(self, zone_of: Mapping[str, str | None], outside_of: Mapping[str, float]) -> None:
+        """Swap the shop; anchors that are gone are forgotten."""
+        self._zone_of = dict(zone_of)
+        self.zones = tuple(sorted({zone for zone in zone_of.values() if zone is not None}))
+        self._outside_of = {zone: outside_of.get(zone, self._outside_dbm) for zone in self.zones} if outside_of else {}
+        for heard in self._heard.values():
+            for levels in (heard.by_receivers, heard.by_phone):
+                for anchor in [anchor for anchor in levels if anchor not in zone_of]:
+                    del levels[anchor]
+                for anchor, level in levels.items():
+                    level.zone = zone_of[anchor]
 
     @property
     def has_pending(self) -> bool:
-        """Whether something was observed that no belief has seen."""
+        """Whether something was heard that no belief has seen."""
         return bool(self._pending)
 
-    def observe(self, sighting: RecordedSighting) -> None:
-        """Take one sighting; impossible levels and anchors without a zone are refused."""
-        if not sighting.is_possible or sighting.anchor not in self._zone_of:
-            return
-        levels = self._levels.setdefault(sighting.shopper, {})
-        key = sighting.anchor, sighting.source != "receiver"
-        level = levels.get(key)
+    @property
+    def pending(self) -> int:
+        """How many shoppers were heard that no belief has seen."""
+        return len(self._pending)
+
+    def hear(self, shopper: str, anchor: str, rssi_dbm: float, at: Instant, source: Source) -> bool:
+        """Take one sighting; False: an impossible level (0 dBm and above, −110 dBm and below) or no anchor of the shop."""
+        if not _FAINTEST_DBM < rssi_dbm < _LOUDEST_DBM or anchor not in self._zone_of:
+            return False
+        heard = self._heard.get(shopper)
+        if heard is None:
+            heard = self._heard[shopper] = Heard(at)
+        levels = heard.by_receivers if source == "receiver" else heard.by_phone
+        level = levels.get(anchor)
         if level is None:
-            levels[key] = _Level(sighting.rssi_dbm, sighting.t_ms)
+            levels[anchor] = Level(rssi_dbm, at[0], source, self._zone_of[anchor])
         else:
-            elapsed_ms = sighting.t_ms - level.at_ms
-            level.dbm += (1.0 - exp(-max(elapsed_ms, _LEAST_APART_MS) / AVERAGE_MS)) * (sighting.rssi_dbm - level.dbm)
-            level.at_ms = max(level.at_ms, sighting.t_ms)
-        self._pending[sighting.shopper] = None
+            elapsed_ms = at[0] - level.at_ms
+            if elapsed_ms > 0:
+                level.at_ms = at[0]
+            level.dbm += (1.0 - exp(-max(elapsed_ms, _LEAST_APART_MS) / AVERAGE_MS)) * (rssi_dbm - level.dbm)
+            level.source = source
+        if not heard.is_pending:
+            self._pending[shopper] = heard
+            heard.is_pending = True
+            heard.at = at
+        elif at > heard.at:
+            heard.at = at
+        return True
 
     def forget(self, shopper: str) -> None:
         """Drop everything about one shopper."""
-        self._levels.pop(shopper, None)
+        self._heard.pop(shopper, None)
         self._pending.pop(shopper, None)
+
+    def follows(self, shopper: str) -> bool:
+        """Whether anything is known of the shopper that is not too old."""
+        return shopper in self._heard
+
+    def heard_of(self, shopper: str) -> Heard | None:
+        """What is known of the shopper."""
+        return self._heard.get(shopper)
+
+    def take(self, now_ms: int, most: int | None = None) -> dict[str, Heard]:
+        """Who was heard since the last call, in the order of hearing; with ``most`` the others stay for the next one."""
+        if self._swept_ms is None or now_ms - self._swept_ms >= _SWEEP_MS:
+            self._swept_ms = now_ms
+            for name in [name for name, heard in self._heard.items() if heard.is_silent(now_ms)]:
+                del self._heard[name]
+        taken = self._pending
+        if most is not None and len(taken) > most:
+            names = list(islice(taken, most))
+            taken = {name: self._pending.pop(name) for name in names}
+        else:
+            self._pending = {}
+        for heard in taken.values():
+            heard.is_pending = False
+            heard.newest_ms = max(heard.newest_ms, heard.at[0])
+        return taken
+
+    def share(self, heard: Heard, now_ms: int) -> tuple[dict[str, float], float]:
+        """The probabilities of the zones that are in question, by name, and that of being in none."""
+        zones, outside = self._share(heard.by_receivers, now_ms - FORGET_HEARD_MS)
+        if not heard.by_phone:
+            return zones, outside
+        told, told_outside = self.by_phone(heard, now_ms)
+        if not told:
+            return zones, outside
+        if not zones:
+            return told, told_outside
+        return mixed((zones, outside), (told, told_outside), told_weight(heard, now_ms))
+
+    def by_receivers(self, heard: Heard, now_ms: int) -> tuple[dict[str, float], float]:
+        """The same, by what receivers heard alone."""
+        return self._share(heard.by_receivers, now_ms - FORGET_HEARD_MS)
+
+    def by_phone(self, heard: Heard, now_ms: int) -> tuple[dict[str, float], float]:
+        """The same, by what the phone told alone."""
+        return self._share(heard.by_phone, now_ms - FORGET_TOLD_MS)
+
+    def _share(self, levels: Levels, oldest_ms: int) -> tuple[dict[str, float], float]:
+        """Soft maximum over the zones of these anchors and outside; no zones: it is all outside.
+
+        What has been silent for too long is dropped. Asked for everybody who is heard, a few times a second.
+        """
+        shares: dict[str, float] = {}
+        second: dict[str, float] | None = None
+        silent = False
+        for level in levels.values():
+            if level.at_ms < oldest_ms:
+                silent = True
+                continue
+            zone = level.zone
+            if zone is None:
+                continue
+            if zone not in shares:
+                shares[zone] = level.dbm
+                continue
+            if second is None:
+                second = {}
+            _take_in(level.dbm, zone, shares, second)
+        if silent:
+            for anchor in [anchor for anchor, level in levels.items() if level.at_ms < oldest_ms]:
+                del levels[anchor]
+        if not shares:
+            return shares, 1.0
+        if second is not None:
+            shares.update({zone: _strength(shares[zone], dbm) for zone, dbm in second.items()})
+        outside_dbm = min([self._outside_of[zone] for zone in shares]) if self._outside_of else self._outside_dbm
+        top_dbm = max(outside_dbm, *shares.values())
+        outside = total = exp((outside_dbm - top_dbm) / SOFTNESS_DB)
+        for zone, dbm in shares.items():
+            shares[zone] = weight = exp((dbm - top_dbm) / SOFTNESS_DB)
+            total += weight
+        for zone in shares:
+            shares[zone] /= total
+        return shares, outside / total
+
+    # ---- the same for recordings ----------------------------------------------------------------------------------------------
+
+    def observe(self, sighting: RecordedSighting) -> None:
+        """Take one sighting, as ``ZoneFilter`` does; impossible levels and unknown anchors are refused."""
+        at = Instant(sighting.t_ms, sighting.t_ms)
+        self.hear(sighting.shopper, sighting.anchor, sighting.rssi_dbm, at, sighting.source)
 
     def beliefs(self, now_ms: int) -> Iterable[tuple[str, Sequence[float]]]:
         """For each shopper observed since the last call its probabilities by zone, and that of being in none."""
-        pending, self._pending = self._pending, {}
-        for shopper, levels in list(self._levels.items()):
-            for key in [key for key, level in levels.items() if now_ms - level.at_ms > _FORGET_MS]:
-                del levels[key]
-            if not levels and shopper not in pending:
-                del self._levels[shopper]
-        for shopper in pending:
-            levels = self._levels.get(shopper, {})
-            heard = self._share({anchor: level.dbm for (anchor, by_phone), level in levels.items() if not by_phone})
-            told = self._share({anchor: level.dbm for (anchor, by_phone), level in levels.items() if by_phone})
-            if heard is None or told is None:
-                yield shopper, heard or told or [*(0.0 for _ in self.zones), 1.0]
-            else:
-                yield shopper, [(1.0 - _TOLD_SHARE) * h + _TOLD_SHARE * t for h, t in zip(heard, told, strict=True)]
+        for name, heard in self.take(now_ms).items():
+            zones, outside = self.share(heard, now_ms)
+            yield name, [*(zones.get(zone, 0.0) for zone in self.zones), outside]
 
-    def _share(self, levels: Mapping[str, float]) -> list[float] | None:
-        if not levels:
-            return None
-        of_zone: dict[str, list[float]] = {}
-        for anchor, dbm in levels.items():
-            of_zone.setdefault(self._zone_of[anchor], []).append(dbm)
-        strengths = [_FAINTEST_DBM] * len(self.zones)
-        for number, zone in enumerate(self.zones):
-            best = sorted(of_zone.get(zone, ()), reverse=True)[:_BEST]
-            if best:
-                strengths[number] = sum(best) / len(best)
-        strengths.append(self._outside_dbm)
-        top = max(strengths)
-        weights = [exp((strength - top) / SOFTNESS_DB) for strength in strengths]
-        total = sum(weights)
-        return [weight / total for weight in weights]
+
+def _strength(best_dbm: float, second_dbm: float) -> float:
+    return (best_dbm + max(second_dbm, best_dbm - _SECOND_BELOW_DB)) / 2.0
+
+
+def _take_in(dbm: float, zone: str, best: dict[str, float], second: dict[str, float]) -> None:
+    """One more anchor of a zone."""
+    if dbm > best[zone]:
+        best[zone], dbm = dbm, best[zone]
+    second[zone] = max(second.get(zone, _FAINTEST_DBM), dbm)
+
+
+def told_weight(heard: Heard, now_ms: int) -> float:
+    """What the phone's own word weighs beside the receivers': at most one half."""
+    age_ms = now_ms - max([level.at_ms for level in heard.by_phone.values()])
+    return TOLD_SHARE * exp(-max(0, age_ms) / _TOLD_FADES_MS)
+
+
+def mixed(
+    heard: tuple[dict[str, float], float], told: tuple[dict[str, float], float], weight: float
+) -> tuple[dict[str, float], float]:
+    """Probabilities of zones and outside, ``told`` with this weight."""
+    zones = {
+        zone: (1.0 - weight) * heard[0].get(zone, 0.0) + weight * told[0].get(zone, 0.0)
+        for zone in sorted(heard[0].keys() | told[0].keys())
+    }
+    return zones, (1.0 - weight) * heard[1] + weight * told[1]

@@ -1,104 +1,149 @@
-"""Sightings → a belief over zones, for all shoppers at once per tick.
+"""Sightings → a belief over zones, for all shoppers at once per tick: one positioning for all shops.
 
-First version: per shopper and anchor an exponential average of the RSSI; a zone is as strong as its strongest anchor; strengths
-become probabilities by a soft maximum, with "outside" as strong as the zone's ``enter_dbm``. Hints and reports form a belief of
-their own that weighs at most one half beside the receivers', and less the older they are: a phone tells where it was up to a
-minute ago.
+::
+
+    what is known of the shop                        who computes
+    anchor → zone, nothing else                      LevelFilter: strengths of zones
+    positions of three receivers or more             ZoneFilter on the floor that follows from them; what is heard corrects it
+    a learned model (a technician's walk)            ZoneFilter on what was walked
+    mixtures                                         both: what stands on the floor is one of the places that LevelFilter compares
+
+A learned model that does not fit the shop any more is not used, and ``trouble`` says why. Nothing here needs numpy before there
+is a floor to compute with.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from math import exp
-from typing import overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, hypot
+from typing import Literal, overload
 
-from gateway.core.model import AnchorLevel, Belief, Instant, Shop, Sighting
+from gateway.core.level_filter import SOFTNESS_DB, Heard, LevelFilter, Source, mixed, told_weight
+from gateway.core.model import Anchor, AnchorLevel, Belief, Instant, Shop
+from gateway.core.spelling import listed
+from gateway.core.zone_model import KnownAnchor, RecordedSighting, ShopPlan, ZoneModel
 
-_AVERAGE_MS = 1500.0
-"""Time constant of the average: packets scatter by 3–5 dB, a walker needs a second or two between anchors."""
-_LEAST_APART_MS = 50
-"""Packets that come together count as if they were this far apart."""
-_FORGET_HEARD_MS = 10_000
-_FORGET_TOLD_MS = 75_000
-"""Where no receiver stands in a zone, a hint has to last until the next minute's."""
-_SWEEP_MS = 2_000
-_TOLD_WEIGHT = 0.5
-_TOLD_FADES_MS = 5_000.0
-_SOFTNESS_DB = 4.0
-"""This many decibels make a zone e times likelier."""
-_LOUDEST_DBM, _FAINTEST_DBM = 0.0, -110.0
-_EVIDENCE = 4
+USUAL_ENTER_DBM = -88.0
+"""Where nobody has said what speaks for being outside of a zone, and nothing is known but its anchors."""
+LEAST_RECEIVERS = 3
+"""With fewer positions than this a floor says less than the anchors' zones."""
+_MOVED_M = 1.0
+_ON_FLOOR = ""
+"""Stands for all zones of the floor where they are compared with zones that are not on it."""
+_LEAST_SHARE = 1e-4
+_LEAST_AT_ONCE = 200
+"""Shoppers on a floor in one tick: a thousand take about 30 ms, and nobody waits for more than a second."""
+_MOST_WAITING = 200
+"""Sightings of one shopper for the next step on the floor; more say nothing new."""
 
-
-class _Track:
-    """One anchor's averaged view of one shopper."""
-
-    __slots__ = ("heard_ms", "level_dbm", "source")
-
-    def __init__(self, sighting: Sighting) -> None:
-        self.level_dbm = sighting.rssi_dbm
-        self.heard_ms = sighting.at.mono_ms
-        self.source = sighting.source
-
-    def update(self, sighting: Sighting) -> None:
-        elapsed_ms = sighting.at.mono_ms - self.heard_ms
-        if elapsed_ms > 0:
-            self.heard_ms = sighting.at.mono_ms
-        self.level_dbm += (1.0 - exp(-max(elapsed_ms, _LEAST_APART_MS) / _AVERAGE_MS)) * (sighting.rssi_dbm - self.level_dbm)
-        self.source = sighting.source
+Kind = Literal["model", "positions", "anchors"]
 
 
-Tracks = dict[str, _Track]
-"""By anchor."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What shoppers are located by."""
+
+    kind: Kind
+    model: ZoneModel | None = None
+    """``None`` for ``anchors``."""
+    trouble: str | None = None
+    """Why a learned model is not used, or what it does not know; one sentence for people."""
 
 
-class _Shopper:
-    """What the anchors know of one shopper."""
+def plan_of(shop: Shop) -> ShopPlan:
+    """The receivers and zones of a shop as far as somebody wrote down where they are: what a walk is learnt with.
 
-    __slots__ = ("heard", "heard_at", "is_pending", "newest_ms", "told")
-
-    def __init__(self, at: Instant) -> None:
-        self.heard: Tracks = {}
-        """By receivers."""
-        self.told: Tracks = {}
-        """By the phone itself."""
-        self.heard_at = at
-        """The newest sighting since the last belief, or the newest that the last belief knew."""
-        self.is_pending = False
-        self.newest_ms = at.mono_ms
-
-    def is_silent(self, now_ms: int) -> bool:
-        """Whether everything that is known is too old to be believed."""
-        silent_ms = now_ms - self.newest_ms
-        return silent_ms > _FORGET_HEARD_MS and not self.is_pending and (silent_ms > _FORGET_TOLD_MS or not self.told)
+    Fixed beacons are left out: nothing is heard by them.
+    """
+    receivers = {a.name: KnownAnchor(a.at_m, a.zone) for a in shop.anchors.values() if a.kind == "receiver"}
+    return ShopPlan(receivers, _polygons(shop))
 
 
-class _Evidence(Sequence[AnchorLevel]):
+def ground_of(shop: Shop, learned: ZoneModel | None = None) -> Ground:
+    """The best that is known: the learned model, if it fits the shop, else the positions, else the anchors' zones.
+
+    Pure, but not quick where a floor has to be computed (some hundredths of a second).
+    """
+    trouble = None
+    if learned is not None:
+        trouble = _why_not(learned, shop)
+        if trouble is None:
+            return Ground("model", learned, _what_it_misses(learned, shop))
+    plan = _plan_of_positions(shop)
+    if sum(a.at_m is not None and a.kind == "receiver" for a in shop.anchors.values()) < LEAST_RECEIVERS or not shop.zones:
+        return Ground("anchors", None, trouble)
+    from gateway.core.calibration import NotLearnt, unsurveyed
+
+    try:
+        return Ground("positions", unsurveyed(plan), trouble)
+    except NotLearnt:
+        return Ground("anchors", None, trouble)
+
+
+def _polygons(shop: Shop) -> dict[str, tuple[tuple[float, float], ...]]:
+    return {zone.name: zone.polygon for zone in shop.zones.values() if zone.polygon is not None}
+
+
+def _plan_of_positions(shop: Shop) -> ShopPlan:
+    """Anchors whose place is known, or at least a part of the floor that they stand in."""
+    polygons = _polygons(shop)
+    placed = {anchor.zone for anchor in shop.anchors.values() if anchor.at_m is not None} | polygons.keys()
+    # With polygons a zone without one has no place on the floor, even if an anchor in it has.
+    anchors = {
+        anchor.name: KnownAnchor(anchor.at_m, anchor.zone)
+        for anchor in shop.anchors.values()
+        if anchor.at_m is not None or (anchor.zone is not None and anchor.zone in placed)
+    }
+    return ShopPlan(anchors, polygons)
+
+
+def _why_not(model: ZoneModel, shop: Shop) -> str | None:
+    """What makes a learned model useless, as one sentence."""
+    again = "so the zones were learned for another shop; walk them again: gateway zone walk ZONE."
+    gone = sorted(set(model.anchors) - shop.anchors.keys())
+    if gone:
+        return f"the zone model has {listed(gone)}, which the shop has no more, {again}"
+    used = {model.zones[number] for number in model.cell_zones if number >= 0}
+    gone = sorted(used - shop.zones.keys())
+    if gone:
+        return f"the zone model has the zone{'' if len(gone) == 1 else 's'} {listed(gone)}, which the shop has no more, {again}"
+    for name, at in zip(model.anchors, model.anchors_at_m, strict=False):
+        now = shop.anchors[name].at_m
+        if at is not None and now is not None and hypot(now[0] - at[0], now[1] - at[1]) > _MOVED_M:
+            return f"{name} has been moved since the zones were learned, {again}"
+    return None
+
+
+def _what_it_misses(model: ZoneModel, shop: Shop) -> str | None:
+    used = {model.zones[number] for number in model.cell_zones if number >= 0}
+    new = sorted(set(shop.zones) - used)
+    if new:
+        return f"the zone model does not know {listed(new)}; walk there: gateway zone walk ZONE."
+    new = sorted(a.name for a in shop.anchors.values() if a.kind == "receiver" and a.name not in model.anchors)
+    if new:
+        return f"the zone model does not know the receiver {listed(new)}, which counts little until the zones are walked again."
+    return None
+
+
+class _Strongest(Sequence[AnchorLevel]):
     """A shopper's strongest anchors, put together when somebody looks: most beliefs change nothing, and nobody does."""
 
-    __slots__ = ("_shopper",)
+    __slots__ = ("_heard",)
 
-    def __init__(self, shopper: _Shopper) -> None:
-        self._shopper = shopper
-
-    def _levels(self) -> list[AnchorLevel]:
-        found = [(-t.level_dbm, name, by_receiver, t) for by_receiver, tracks in self._kinds() for name, t in tracks.items()]
-        found.sort(key=lambda level: level[:3])
-        return [AnchorLevel(name, round(track.level_dbm, 1), track.source) for _, name, _, track in found[:_EVIDENCE]]
-
-    def _kinds(self) -> tuple[tuple[bool, Tracks], ...]:
-        return (True, self._shopper.heard), (False, self._shopper.told)
+    def __init__(self, heard: Heard) -> None:
+        self._heard = heard
 
     @overload
     def __getitem__(self, index: int) -> AnchorLevel: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[AnchorLevel]: ...
     def __getitem__(self, index: int | slice) -> AnchorLevel | Sequence[AnchorLevel]:
-        return self._levels()[index]
+        return self._heard.strongest()[index]
 
     def __iter__(self) -> Iterator[AnchorLevel]:
-        return iter(self._levels())
+        return iter(self._heard.strongest())
 
     def __len__(self) -> int:
-        return min(_EVIDENCE, len(self._shopper.heard) + len(self._shopper.told))
+        return len(self._heard.strongest())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -106,112 +151,165 @@ class _Evidence(Sequence[AnchorLevel]):
     __hash__ = None  # type: ignore[assignment]  # it changes with what is heard
 
 
+class _Floor:
+    """A ``ZoneFilter``, and who waits for its next step."""
+
+    def __init__(self, model: ZoneModel, anchors: Mapping[str, Anchor]) -> None:
+        from gateway.core.zone_filter import ZoneFilter
+
+        self._filter = ZoneFilter(model)
+        self.zones = frozenset(model.zones[number] for number in model.cell_zones if number >= 0)
+        self.anchors = frozenset(model.anchors)
+        """Whose levels say where on the floor somebody is."""
+        # A phone that tells of a beacon tells of a place, and where that is unknown of a zone.
+        self.told = frozenset(
+            name for name in model.anchors if model.grid is not None and name in anchors and anchors[name].at_m is not None
+        )
+        self._waiting: dict[str, list[RecordedSighting]] = {}
+
+    def observe(self, shopper: str, anchor: str, rssi_dbm: float, at_ms: int, source: Source) -> None:
+        """Take one sighting for the shopper's next step."""
+        if anchor not in (self.anchors if source == "receiver" else self.told):
+            return
+        sighting = RecordedSighting(at_ms, shopper, anchor, rssi_dbm, source=source)
+        waiting = self._waiting.get(shopper)
+        if waiting is None:
+            self._waiting[shopper] = [sighting]
+        elif len(waiting) < _MOST_WAITING:
+            waiting.append(sighting)
+
+    def forget(self, shopper: str) -> None:
+        """Drop everything about one shopper."""
+        self._waiting.pop(shopper, None)
+        self._filter.forget(shopper)
+
+    def beliefs(self, shoppers: Iterable[str], now_ms: int) -> dict[str, tuple[dict[str, float], float]]:
+        """By shopper, for those of whom something was observed: probabilities by zone, and that of being in none."""
+        for shopper in shoppers:
+            for sighting in self._waiting.pop(shopper, ()):
+                self._filter.observe(sighting)
+        names = self._filter.zones
+        found = {}
+        for shopper, shares in self._filter.beliefs(now_ms):
+            zones = {zone: p for zone, p in zip(names, shares, strict=False) if p > _LEAST_SHARE}
+            found[shopper] = zones, max(0.0, 1.0 - sum(zones.values()))
+        return found
+
+
 class Positioning:
     """Follows sightings; ``beliefs`` makes one belief per shopper that was heard since the last call."""
 
-    def __init__(self, shop: Shop) -> None:
-        self._shoppers: dict[str, _Shopper] = {}
-        self._heard: dict[str, _Shopper] = {}
-        """Those who were heard since the last call, in the order of hearing."""
-        self._swept_ms: int | None = None
-        self._zone_of: dict[str, str] = {}
-        """By anchor; those that stand in no zone are left out."""
-        self._enter_dbm: dict[str, float] = {}
-        self.use(shop)
+    def __init__(self, shop: Shop, learned: ZoneModel | None = None) -> None:
+        self._levels = LevelFilter({}, USUAL_ENTER_DBM)
+        self._floor: _Floor | None = None
+        self.observe: Callable[[str, str, float, Instant, Source], bool] = self._levels.hear
+        """Take one sighting (shopper, anchor, RSSI in dBm, at, source); impossible RSSI (0 dBm and above, −110 dBm and below) is
+        refused. Where there is no floor, what is called for each advertisement of a shopper is this and no more."""
+        self.ground = Ground("anchors")
+        """What shoppers are located by."""
+        self._gates: dict[str, tuple[float, frozenset[str]]] = {}
+        """Zones on the floor for which somebody has set ``enter_dbm``: the level, and the anchors that stand there."""
+        self.use(shop, ground_of(shop, learned))
 
-    def use(self, shop: Shop) -> None:
-        """Swap the shop; anchors that are gone are forgotten."""
-        self._zone_of = {name: anchor.zone for name, anchor in shop.anchors.items() if anchor.zone is not None}
-        self._enter_dbm = {name: zone.enter_dbm for name, zone in shop.zones.items()}
-        for shopper in self._shoppers.values():
-            for tracks in (shopper.heard, shopper.told):
-                for name in [name for name in tracks if name not in shop.anchors]:
-                    del tracks[name]
+    def use(self, shop: Shop, ground: Ground | None = None) -> None:
+        """Swap the shop; anchors that are gone are forgotten. What is known of where shoppers are is kept if the floor stays."""
+        ground = ground_of(shop) if ground is None else ground
+        anchors = shop.anchors
+        if ground.model is None:
+            self._floor = None
+        elif self._floor is None or ground.model != self.ground.model:
+            self._floor = _Floor(ground.model, anchors)
+        self.ground = ground
+        enter_dbm = {name: zone.enter_dbm for name, zone in shop.zones.items() if zone.enter_dbm is not None}
+        zone_of: dict[str, str | None] = {name: anchor.zone for name, anchor in anchors.items()}
+        self._gates = {}
+        if self._floor is not None:
+            zone_of = {name: self._place_of(anchor, self._floor) for name, anchor in anchors.items()}
+            for zone in self._floor.zones & enter_dbm.keys():
+                here = frozenset(name for name, anchor in anchors.items() if anchor.zone == zone and anchor.kind == "receiver")
+                if here:
+                    self._gates[zone] = enter_dbm[zone], here
+        self._levels.use(zone_of, enter_dbm)
+        self.observe = self._levels.hear if self._floor is None else self._observe_on_floor
 
-    def observe(self, sighting: Sighting) -> None:
-        """Take one sighting; impossible RSSI (0 dBm and above, −110 dBm and below) is refused."""
-        if not _FAINTEST_DBM < sighting.rssi_dbm < _LOUDEST_DBM:
-            return
-        name, at = sighting.shopper, sighting.at
-        shopper = self._shoppers.get(name)
-        if shopper is None:
-            shopper = self._shoppers[name] = _Shopper(at)
-        tracks = shopper.heard if sighting.source == "receiver" else shopper.told
-        track = tracks.get(sighting.anchor)
-        if track is None:
-            tracks[sighting.anchor] = _Track(sighting)
-        else:
-            track.update(sighting)
-        if not shopper.is_pending:
-            self._heard[name] = shopper
-            shopper.is_pending = True
-            shopper.heard_at = at
-        elif at > shopper.heard_at:
-            shopper.heard_at = at
+    @staticmethod
+    def _place_of(anchor: Anchor, floor: _Floor) -> str | None:
+        """What ``LevelFilter`` is told of an anchor where there is a floor."""
+        if anchor.kind == "beacon":
+            return None if anchor.name in floor.told else anchor.zone
+        if anchor.name in floor.anchors:
+            return _ON_FLOOR
+        # A receiver of a zone on the floor that is not on it itself came later; it must not speak against what is known.
+        return None if anchor.zone in floor.zones else anchor.zone
+
+    def _observe_on_floor(self, shopper: str, anchor: str, rssi_dbm: float, at: Instant, source: Source) -> bool:
+        taken = self._levels.hear(shopper, anchor, rssi_dbm, at, source)
+        if taken and self._floor is not None:
+            self._floor.observe(shopper, anchor, rssi_dbm, at[0], source)
+        return taken
 
     @property
     def has_pending(self) -> bool:
         """Whether there are sightings that no belief has seen yet."""
-        return bool(self._heard)
+        return self._levels.has_pending
 
     def forget(self, shopper: str) -> None:
         """Drop everything about one shopper."""
-        self._shoppers.pop(shopper, None)
-        self._heard.pop(shopper, None)
+        self._levels.forget(shopper)
+        if self._floor is not None:
+            self._floor.forget(shopper)
 
     def follows(self, shopper: str) -> bool:
         """Whether anything is known of the shopper that is not too old."""
-        return shopper in self._shoppers
+        return self._levels.follows(shopper)
 
-    def beliefs(self, now: Instant) -> Iterable[Belief]:
-        """One belief per shopper heard since the last call, in the order in which they were first heard, one after the other."""
-        heard, self._heard = self._heard, {}
-        if self._swept_ms is None or now.mono_ms - self._swept_ms >= _SWEEP_MS:
-            self._swept_ms = now.mono_ms
-            for name in [name for name, shopper in self._shoppers.items() if shopper.is_silent(now.mono_ms)]:
-                del self._shoppers[name]
-        return (self._belief(name, shopper, now) for name, shopper in heard.items())
+    def beliefs(self, now: Instant) -> Iterator[Belief]:
+        """One belief per shopper heard since the last call, in the order in which they were first heard, one after the other.
 
-    def _belief(self, name: str, shopper: _Shopper, now: Instant) -> Belief:
-        shopper.is_pending = False
-        shopper.newest_ms = max(shopper.newest_ms, shopper.heard_at.mono_ms)
-        zones, outside = self._share(shopper.heard, now.mono_ms - _FORGET_HEARD_MS)
-        if shopper.told:
-            told, told_outside = self._share(shopper.told, now.mono_ms - _FORGET_TOLD_MS)
-            if zones and told:
-                age_ms = now.mono_ms - max([track.heard_ms for track in shopper.told.values()])
-                weight = _TOLD_WEIGHT * exp(-max(0, age_ms) / _TOLD_FADES_MS)
-                both = sorted(zones.keys() | told.keys())
-                zones = {zone: (1 - weight) * zones.get(zone, 0.0) + weight * told.get(zone, 0.0) for zone in both}
-                outside = (1 - weight) * outside + weight * told_outside
-            elif told:
-                zones, outside = told, told_outside
-        return Belief(name, now, zones, outside, shopper.heard_at, _Evidence(shopper))
-
-    def _share(self, tracks: Tracks, oldest_ms: int) -> tuple[dict[str, float], float]:
-        """Soft maximum over the zones of these anchors, by name, and the rest for outside; no zones: it is all outside.
-
-        Tracks that have been silent for too long are dropped.
+        On a floor some may have to wait for the next call, the next second at the latest.
         """
-        zone_of = self._zone_of
-        level: dict[str, float] = {}
-        silent = []
-        for name, track in tracks.items():
-            if track.heard_ms < oldest_ms:
-                silent.append(name)
+        levels, floor, now_ms = self._levels, self._floor, now[0]
+        if floor is None:
+            for name, heard in levels.take(now_ms).items():
+                zones, outside = levels.share(heard, now_ms)
+                yield Belief(name, now, zones, outside, heard.at, _Strongest(heard))
+            return
+        taken = levels.take(now_ms, max(_LEAST_AT_ONCE, levels.pending // 4))
+        placed = floor.beliefs(taken, now_ms)
+        for name, heard in taken.items():
+            zones, outside = self._together(heard, placed.get(name), now_ms)
+            yield Belief(name, now, zones, outside, heard.at, _Strongest(heard))
+
+    def _together(
+        self, heard: Heard, placed: tuple[dict[str, float], float] | None, now_ms: int
+    ) -> tuple[dict[str, float], float]:
+        """What the floor says, what zones beside it say, and what the phone says of beacons whose place is unknown."""
+        levels = self._levels
+        if placed is not None and self._gates:
+            placed = self._gated(placed, heard)
+        found = placed
+        beside, outside = levels.by_receivers(heard, now_ms)
+        on_floor = beside.pop(_ON_FLOOR, 0.0)
+        if beside and placed is None:
+            found = beside, outside + on_floor
+        elif beside and placed is not None:
+            rest = 1.0 - sum(beside.values())
+            found = {**{zone: rest * p for zone, p in placed[0].items()}, **beside}, rest * placed[1]
+        if heard.by_phone:
+            told = levels.by_phone(heard, now_ms)
+            if told[0]:
+                found = told if found is None else mixed(found, told, told_weight(heard, now_ms))
+        return ({}, 1.0) if found is None else found
+
+    def _gated(self, placed: tuple[dict[str, float], float], heard: Heard) -> tuple[dict[str, float], float]:
+        """Where a zone's own receivers hear less than was set for it, that much of its probability is outside."""
+        zones, outside = dict(placed[0]), placed[1]
+        for zone, (enter_dbm, anchors) in self._gates.items():
+            p = zones.get(zone)
+            if p is None:
                 continue
-            zone = zone_of.get(name)
-            if zone is not None and track.level_dbm > level.get(zone, _FAINTEST_DBM):
-                level[zone] = track.level_dbm
-        for name in silent:
-            del tracks[name]
-        if not level:
-            return level, 1.0
-        names = sorted(level)
-        outside_dbm = min([self._enter_dbm[zone] for zone in names])
-        top_dbm = max(outside_dbm, *level.values())
-        outside = total = exp((outside_dbm - top_dbm) / _SOFTNESS_DB)
-        for zone in names:
-            level[zone] = weight = exp((level[zone] - top_dbm) / _SOFTNESS_DB)
-            total += weight
-        return {zone: level[zone] / total for zone in names}, outside / total
+            level = max([known.dbm for name, known in heard.by_receivers.items() if name in anchors], default=-110.0)
+            kept = p / (1.0 + exp(min(60.0, (enter_dbm - level) / SOFTNESS_DB)))
+            zones[zone] = kept
+            outside += p - kept
+        return zones, outside

@@ -2,23 +2,39 @@
 
 ::
 
-                    likelier than outside for `hold`            ln(P(new)/P(zone)) > margin for `hold`
-        ┌─────────┐ ──────────── Entered ─────────▶ ┌──────┐ ──────── Exited(moved), Entered ────────┐
-        │ nowhere │                                 │ zone │ ◀────────────────────────────────────────┘
+                 announced (below), and believed for the zone's minimum dwell
+        ┌─────────┐ ──────────── Entered ─────────▶ ┌──────┐ ── another zone likewise: Exited(moved), Entered ──┐
+        │ nowhere │                                 │ zone │ ◀───────────────────────────────────────────────────┘
         └─────────┘ ◀── Exited(silence | weak) ──── └──────┘ ── threshold passed: Dwelled ──┐
-             │          after the zone's exit delay       ▲─────────────────────────────────┘
+             │                                         ▲────────────────────────────────────┘
              ▼ visit gap passed
         VisitEnded                VisitStarted comes with the first entry
 
-Durations run on the monotonic clock; exits need no advertisement. A phone that falls silent for less than the exit delay stays.
+    in state   what comes                                             becomes
+    nowhere    a zone is announced and has been for enter_after       zone: VisitStarted (once a visit), Entered
+    nowhere    it ceases to be the likeliest before that              nowhere; remembered as NotEntered
+    nowhere    nothing for the visit gap                              VisitEnded
+    zone       it is at least as likely as outside                    zone; the stay is supported: exit timers begin anew
+    zone       supported for one of the dwell thresholds              zone: Dwelled
+    zone       another zone is announced and has been for enter_after the other: Exited(moved), Entered
+    zone       that ceases before                                     zone; remembered as NotEntered
+    zone       heard, but not supported for exit_delay                nowhere: Exited(weak)
+    zone       not heard at all for stale (usually the same)          nowhere: Exited(silence)
+    any        the shopper is forgotten                               nothing is known, nothing is told
+
+There is one hysteresis, the ``Announcer``'s: a zone is announced when it is likelier than the present one by a margin, which
+taking back one's own changes makes dearer. Durations run on the monotonic clock; exits need no advertisement. A phone that falls
+silent for less than the exit delay stays.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import log
 from typing import Literal
 
+from gateway.core.announcer import Announcer
 from gateway.core.model import (
     Belief,
     Consent,
@@ -27,6 +43,7 @@ from gateway.core.model import (
     Evidence,
     Exited,
     Instant,
+    NotEntered,
     OpenVisit,
     PresenceEvent,
     Shop,
@@ -37,6 +54,13 @@ from gateway.core.model import (
 _TINY = 1e-9
 _CANDIDATE_LASTS_MS = 75_000
 """Where phones tell and nobody hears, beliefs come once a minute; what was not repeated by then was not meant."""
+_SURE = 0.5
+"""A zone that is likelier than all others together needs no comparison."""
+_NEAR_BORDER = log(4.0)
+"""A neighbour that is at least a quarter as likely: the shopper is within about a metre of the border."""
+_NOT_ENTERED = 256
+_NOT_ENTERED_LASTS_MS = 900_000
+_SWEEP_MS = 2_000
 
 
 @dataclass(slots=True)
@@ -64,15 +88,32 @@ class _Visit:
     """When a restart took the stay back; the exit delay begins anew here, and nothing has been heard since."""
     queued_ms: int | None = None
     """Under which deadline the visit waits in the queue."""
+    belief: Belief | None = None
+    """The newest; gone between two stays."""
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """A zone that is likelier at the moment, and since when without interruption."""
+    """A zone that is likeliest at the moment, or announced already, and since when without interruption."""
 
     zone: str
-    since_ms: int
-    renewed_ms: int
+    since: Instant
+    renewed: Instant
+    announced_ms: int | None = None
+    """Since when it has been announced."""
+    best: Belief | None = None
+    """When it was likeliest."""
+
+
+class _Following:
+    """What is announced of one shopper, and what may be next."""
+
+    __slots__ = ("announcer", "candidate", "renewed_ms")
+
+    def __init__(self, announcer: Announcer, now_ms: int) -> None:
+        self.announcer = announcer
+        self.candidate: _Candidate | None = None
+        self.renewed_ms = now_ms
 
 
 class Presence:
@@ -92,7 +133,11 @@ class Presence:
         """
         self._dwelling: dict[int, _Visit] = {}
         """Visits, by number, whose stay has passed a threshold since the last tick."""
-        self._candidates: dict[str, _Candidate] = {}
+        self._following: dict[str, _Following] = {}
+        """Whoever is in a zone or may come into one."""
+        self._swept_ms = 0
+        self.not_entered: deque[NotEntered] = deque(maxlen=_NOT_ENTERED)
+        """What came to nothing within the last quarter of an hour, oldest first."""
         self._dwells: dict[str, tuple[int, ...]] = {}
         self.use(shop, {})
 
@@ -133,11 +178,17 @@ class Presence:
 
     def forget(self, shopper: str) -> None:
         """Drop the shopper without any event: consent was withdrawn."""
+        self._drop_visit(shopper)
+        self._following.pop(shopper, None)
+        if any(each.shopper == shopper for each in self.not_entered):
+            kept = [each for each in self.not_entered if each.shopper != shopper]
+            self.not_entered = deque(kept, maxlen=_NOT_ENTERED)
+
+    def _drop_visit(self, shopper: str) -> None:
         visit = self._visits.pop(shopper, None)
         if visit is not None:
             del self._by_number[visit.number]
             self._dwelling.pop(visit.number, None)
-        self._candidates.pop(shopper, None)
 
     # ---- beliefs --------------------------------------------------------------------------------------------------------------
 
@@ -145,31 +196,90 @@ class Presence:
         """Take one belief of a shopper; returns what it makes certain."""
         shopper, zones = belief.shopper, belief.zones
         visit = self._visits.get(shopper)
+        following = self._following.get(shopper)
         current = None
         if visit is not None:
             visit.consent = consent
-            visit.heard_at = belief.heard_at
+            if visit.heard_at is None or belief.heard_at > visit.heard_at:
+                visit.heard_at = belief.heard_at
             current = visit.zone
+            if current is not None:
+                visit.belief = belief
         if not zones:
             return []
-        best, likeliest = "", 0.0
-        for zone, p in zones.items():
-            if p > likeliest or (p == likeliest and zone > best):
-                best, likeliest = zone, p
-        if visit is not None and current is not None and zones.get(current, 0.0) >= belief.outside:
-            self._support(visit, belief.heard_at)
-        if best == current or not self._speaks_for(best, current, belief):
-            if shopper in self._candidates:
-                del self._candidates[shopper]
+        if visit is not None and current is not None:
+            p = zones.get(current, 0.0)
+            if p >= belief.outside:
+                self._support(visit, belief.heard_at)
+            else:
+                # Heard elsewhere the stay may end sooner than by silence.
+                self._enqueue(visit)
+            if p > _SURE and following is not None and following.candidate is None and following.announcer.zone == current:
+                return []
+        if following is None:
+            following = self._following[shopper] = _Following(Announcer(self._margin, current), belief.at[0])
+        return self._consider(belief, visit, current, following, consent)
+
+    def _consider(
+        self, belief: Belief, visit: _Visit | None, current: str | None, following: _Following, consent: Consent
+    ) -> list[PresenceEvent]:
+        """Announce, and follow the zone that is next for as long as it takes."""
+        at, zones = belief.at, belief.zones
+        beliefs: dict[str | None, float] = {None: belief.outside}
+        beliefs.update(zones)
+        announced = following.announcer.update(at[0], beliefs)
+        following.renewed_ms = at[0]
+        zone = announced
+        if zone is None or zone == current or zone not in self._shop.zones:
+            zone = max(zones, key=lambda name: (zones[name], name))
+            if zone == current or zones[zone] <= belief.outside or zone not in self._shop.zones:
+                self._give_up(belief.shopper, current, following, at)
+                return []
+        candidate = following.candidate
+        if candidate is None or candidate.zone != zone or at[0] - candidate.renewed[0] > _CANDIDATE_LASTS_MS:
+            self._give_up(belief.shopper, current, following, at)
+            candidate = following.candidate = _Candidate(zone, at, at)
+        candidate.renewed = at
+        if zone in zones and (candidate.best is None or zones[zone] >= candidate.best.zones[zone]):
+            candidate.best = belief
+        if zone != announced:
+            candidate.announced_ms = None
             return []
-        candidate = self._candidates.get(shopper)
-        if candidate is None or candidate.zone != best or belief.at.mono_ms - candidate.renewed_ms > _CANDIDATE_LASTS_MS:
-            candidate = self._candidates[shopper] = _Candidate(best, belief.at.mono_ms, belief.at.mono_ms)
-        candidate.renewed_ms = belief.at.mono_ms
-        if belief.at.mono_ms - candidate.since_ms < self._hold_ms:
+        if candidate.announced_ms is None:
+            candidate.announced_ms = at[0]
+        if at[0] - candidate.announced_ms < self._enter_after_ms(zone, current):
             return []
-        del self._candidates[shopper]
-        return self._enter(belief, best, visit, consent)
+        following.candidate = None
+        return self._enter(belief, zone, visit, consent)
+
+    def _give_up(self, shopper: str, current: str | None, following: _Following, at: Instant) -> None:
+        """Remember the zone that was next and is so no more."""
+        candidate, following.candidate = following.candidate, None
+        if candidate is None or candidate.best is None:
+            return
+        best = candidate.best
+        believed_ms = 0 if candidate.announced_ms is None else candidate.renewed[0] - candidate.announced_ms
+        self.not_entered.append(
+            NotEntered(
+                shopper=shopper,
+                zone=candidate.zone,
+                instead=current,
+                since=candidate.since,
+                at=candidate.renewed,
+                believed_ms=believed_ms,
+                needed_ms=self._enter_after_ms(candidate.zone, current),
+                margin=_log_ratio(best.zones[candidate.zone], best.outside if current is None else best.zones.get(current, 0.0)),
+                needed_margin=following.announcer.needed(at[0], candidate.zone),
+                evidence=self._evidence(best, candidate.zone),
+            )
+        )
+
+    def _enter_after_ms(self, zone: str, current: str | None) -> int:
+        """The zone's minimum dwell; where it has none of its own, only who comes from nowhere may have been a passer-by."""
+        known = self._shop.zones.get(zone)
+        if known is not None and known.enter_after_ms is not None:
+            return known.enter_after_ms
+        return self._hold_ms if current is None else 0
 
     def _support(self, visit: _Visit, heard_at: Instant) -> None:
         """A belief says that the shopper is still in the zone."""
@@ -183,11 +293,6 @@ class Presence:
         if threshold_ms is not None and visit.inside_at.mono_ms - (visit.entered_at or heard_at).mono_ms >= threshold_ms:
             self._dwelling[visit.number] = visit
 
-    def _speaks_for(self, best: str, current: str | None, belief: Belief) -> bool:
-        if belief.zones[best] <= belief.outside or best not in self._shop.zones:
-            return False
-        return current is None or _log_ratio(belief.zones[best], belief.zones.get(current, 0.0)) > self._margin
-
     def _enter(self, belief: Belief, zone: str, visit: _Visit | None, consent: Consent) -> list[PresenceEvent]:
         events: list[PresenceEvent] = []
         shopper, at = belief.shopper, belief.at
@@ -199,10 +304,11 @@ class Presence:
         visit.zone, visit.entered_at, visit.inside_at, visit.back_at = zone, at, belief.heard_at, None
         visit.heard_at, visit.left_at, visit.dwelled_ms = belief.heard_at, None, 0
         visit.zones += 1
-        visit.evidence = _evidence(belief, zone)
+        visit.evidence = self._evidence(belief, zone)
+        visit.belief = belief
         visit.threshold_ms = self._next_threshold_ms(visit)
         self._enqueue(visit)
-        events.append(Entered(shopper, visit.visit, zone, at, consent, visit.evidence))
+        events.append(Entered(shopper, visit.visit, zone, at, consent, visit.evidence, is_first=visit.zones == 1))
         return events
 
     # ---- time -----------------------------------------------------------------------------------------------------------------
@@ -214,19 +320,31 @@ class Presence:
         due.update((visit.number, visit) for visit in self._overdue(now.mono_ms))
         for number in sorted(due):
             events += self._pass_time(due[number], now)
-        oldest_ms = now.mono_ms - _CANDIDATE_LASTS_MS
-        for shopper in [name for name, candidate in self._candidates.items() if candidate.renewed_ms < oldest_ms]:
-            del self._candidates[shopper]
+        if now.mono_ms - self._swept_ms >= _SWEEP_MS:
+            self._swept_ms = now.mono_ms
+            self._sweep(now)
         return events
+
+    def _sweep(self, now: Instant) -> None:
+        """Drop what was not meant, and what nobody will ask for any more."""
+        oldest_ms = now.mono_ms - _CANDIDATE_LASTS_MS
+        for shopper, following in list(self._following.items()):
+            if following.renewed_ms < oldest_ms:
+                current = self.zone_of(shopper)
+                self._give_up(shopper, current, following, now)
+                if current is None:
+                    del self._following[shopper]
+        while self.not_entered and self.not_entered[0].at.mono_ms < now.mono_ms - _NOT_ENTERED_LASTS_MS:
+            self.not_entered.popleft()
 
     def _pass_time(self, visit: _Visit, now: Instant) -> list[PresenceEvent]:
         events: list[PresenceEvent] = []
         if visit.zone is not None:
             events += self._dwell(visit, now)
             if now.mono_ms >= self._deadline_of(visit):
-                inside_at = visit.inside_at or now
-                silent = visit.heard_at is None or visit.heard_at.mono_ms <= inside_at.mono_ms
-                events.append(self._exit(visit, now, inside_at, "silence" if silent else "weak"))
+                events.append(self._exit(visit, now, visit.inside_at or now, "weak" if self._is_elsewhere(visit) else "silence"))
+                # Whoever is heard again comes in anew.
+                self._following.pop(visit.shopper, None)
         # After a long halt of the machine the exit and the end of the visit become certain together.
         if visit.zone is None and visit.left_at is not None and now.mono_ms >= self._deadline_of(visit):
             zones = max(1, visit.zones)
@@ -268,15 +386,25 @@ class Presence:
     def _deadline_of(self, visit: _Visit) -> int:
         if visit.zone is None:
             return (visit.left_at or visit.started_at).mono_ms + self._visit_gap_ms
-        return (visit.back_at or visit.inside_at or visit.started_at).mono_ms + self._exit_delay_ms(visit.zone)
+        inside_ms = (visit.back_at or visit.inside_at or visit.started_at).mono_ms
+        zone = self._shop.zones.get(visit.zone)
+        if zone is None:
+            return inside_ms
+        if zone.stale_ms is None:
+            return inside_ms + zone.exit_delay_ms
+        silent_ms = max(inside_ms, 0 if visit.heard_at is None else visit.heard_at.mono_ms) + zone.stale_ms
+        return min(silent_ms, inside_ms + zone.exit_delay_ms) if self._is_elsewhere(visit) else silent_ms
+
+    @staticmethod
+    def _is_elsewhere(visit: _Visit) -> bool:
+        """Whether the shopper has been heard since the stay was supported last."""
+        if visit.heard_at is None:
+            return False
+        return visit.inside_at is None or visit.heard_at.mono_ms > visit.inside_at.mono_ms
 
     def _next_threshold_ms(self, visit: _Visit) -> int | None:
         thresholds = () if visit.zone is None else self._dwells.get(visit.zone, ())
         return next((threshold for threshold in thresholds if threshold > visit.dwelled_ms), None)
-
-    def _exit_delay_ms(self, zone: str) -> int:
-        known = self._shop.zones.get(zone)
-        return 0 if known is None else known.exit_delay_ms
 
     def _dwell(self, visit: _Visit, now: Instant) -> list[PresenceEvent]:
         """Thresholds passed by time for which the shopper was surely there, not by silence after leaving."""
@@ -301,14 +429,15 @@ class Presence:
         assert visit.zone is not None
         entered_at = visit.entered_at or visit.started_at
         left_at = max(left_at, entered_at)
-        event = Exited(visit.shopper, visit.visit, visit.zone, at, visit.consent, entered_at, left_at, reason)
+        evidence = None if visit.belief is None or visit.back_at is not None else self._evidence(visit.belief, visit.zone)
+        event = Exited(visit.shopper, visit.visit, visit.zone, at, visit.consent, entered_at, left_at, reason, evidence)
         visit.zone, visit.entered_at, visit.inside_at, visit.left_at, visit.evidence = None, None, None, left_at, None
-        visit.back_at = None
+        visit.back_at = visit.belief = None
         self._enqueue(visit)
         return event
 
     def _begin(self, shopper: str, visit: str, consent: Consent, at: Instant) -> _Visit:
-        self.forget(shopper)
+        self._drop_visit(shopper)
         self._begun += 1
         begun = self._visits[shopper] = self._by_number[self._begun] = _Visit(shopper, visit, consent, at, self._begun)
         return begun
@@ -342,18 +471,26 @@ class Presence:
                 events.append(self._exit(visit, now, last, "restart"))
         return events + self.tick(now)
 
+    def _evidence(self, belief: Belief, zone: str) -> Evidence:
+        p = belief.zones.get(zone, 0.0)
+        others = {name: share for name, share in belief.zones.items() if name != zone}
+        runner_up = max(others, key=lambda name: (others[name], name), default=None)
+        rival = belief.outside if runner_up is None else max(others[runner_up], belief.outside)
+        return Evidence(
+            belief=round(p, 3),
+            runner_up=runner_up,
+            margin=round(_log_ratio(p, rival), 2),
+            anchors=tuple(belief.anchors),
+            near_border=runner_up is not None
+            and abs(_log_ratio(p, others[runner_up])) < _NEAR_BORDER
+            and self._may_touch(zone, runner_up),
+        )
+
+    def _may_touch(self, zone: str, other: str) -> bool:
+        """Whether nobody has said that the two are no neighbours."""
+        known = self._shop.zones.get(zone)
+        return known is None or known.neighbours is None or other in known.neighbours
+
 
 def _log_ratio(p: float, q: float) -> float:
     return log(max(p, _TINY) / max(q, _TINY))
-
-
-def _evidence(belief: Belief, zone: str) -> Evidence:
-    others = {name: p for name, p in belief.zones.items() if name != zone}
-    runner_up = max(others, key=lambda name: (others[name], name), default=None)
-    rival = belief.outside if runner_up is None else max(others[runner_up], belief.outside)
-    return Evidence(
-        belief=round(belief.zones[zone], 3),
-        runner_up=runner_up,
-        margin=round(_log_ratio(belief.zones[zone], rival), 2),
-        anchors=tuple(belief.anchors),
-    )

@@ -1,42 +1,47 @@
 """Sightings → a belief over the cells of a floor, for all shoppers at once.
 
-A causal Bayes filter on a grid. Each cell is held in nine versions, one standing still and eight walking at ``_SPEED_M_S``,
-because who walks goes on walking: ``moved`` shifts each version its way, blurs it a little and lets some of it turn, ``weighed``
-weighs the cells by what was heard. What one emission of a phone says is taken for less than it seems (``_TEMPER``), because the
-error of the map stays the same from packet to packet, and a level that all anchors share (a body, the phone's gain) is
-integrated out.
+A causal Bayes filter on a grid. Each cell is held in five versions, one standing still and four walking at ``_SPEED_M_S``,
+because who walks goes on walking. About once a second ``move`` shifts each version its way, blurs it a little and lets some of
+it turn; ``weigh`` weighs the cells by what was heard, each time. What one emission of a phone says is taken for less than it
+seems (``_TEMPER``), because the error of the map stays the same from packet to packet, and a level that all anchors share (a
+body, the phone's gain) is integrated out.
 
 A phone's own word (hint, report) moves at most half of the belief, unless no receiver hears the phone at all. Nothing here waits,
 and the memory for each shopper is the floor's cells; who is silent for ``FORGET_MS`` is dropped.
 """
 
 from collections.abc import Iterable, Sequence
-from math import cos, exp, pi, sin
+from itertools import product
+from math import ceil, cos, exp, floor, pi, prod, sin, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.zone_model import NOWHERE, RecordedSighting, ZoneModel
+from gateway.core.zone_model import FAINTEST_DBM, LOUDEST_DBM, NOWHERE, RecordedSighting, ShopPlan, Source, ZoneModel
 
 Floats = NDArray[np.float32]
 
 FORGET_MS = 120_000
-SLICE = 16
+SLICE = 32
 """So many shoppers are computed at once: more would keep the event loop waiting, and leave the processor's cache."""
 _SPEED_M_S = 0.5
-_HEADINGS = 8
+_HEADINGS = 4
 _TURNS_PER_S = 0.3
 _BLUR_M = 0.4
 """After one second, standard deviation."""
 _ANYWHERE_PER_S = 1e-4
 _MOVES_PER_S = 0.08
 """Between the fingerprints of a shop without positions."""
-_TEMPER = 0.65
+_TEMPER = 0.4
 _COMMON_DB = 1.0
 _BEYOND_DB = 12.0
 """A level this far beyond all of the map's says no more than one at this distance."""
+_LEAST_LOG = -20.0
+"""One emission excludes nothing altogether; and what is next to nothing would cost the processor a hundred times as much."""
 _TOLD_SHARE = 0.5
 _UNHEARD_MS = 10_000
+_MOVE_MS = 800
+"""Sooner than this after the last move nobody is moved again: moving costs more than weighing, and hardly changes anything."""
 _STEP_MS = 100
 _LONGEST_STEP_MS = 5000
 _LOST_AFTER_MS = 60_000
@@ -44,6 +49,10 @@ _LOST_AFTER_MS = 60_000
 _OUTSIDE_DBM = -99.0
 _OUTSIDE_SIGMA_DB = 7.0
 _OUTSIDE_PRIOR = 0.02
+_IMPOSSIBLE = 1e-30
+"""A belief whose weight is below this knows nothing: it begins anew."""
+_PARTS = (-0.375, -0.125, 0.125, 0.375)
+"""Where a cell at a border is looked at, each way, in cells from its middle."""
 
 _LEARN_EVERY = 20
 """Emissions between two corrections of levels that follow from positions alone."""
@@ -53,15 +62,24 @@ _POWER_SD_DB, _EXPONENT_SD = 4.0, 0.3
 
 
 class _Followed:
-    """One shopper: a row of the table of beliefs."""
+    """One shopper: the belief, and what was heard since."""
 
-    __slots__ = ("at_ms", "heard_ms", "row")
+    __slots__ = ("at_ms", "codes", "heard_ms", "inside", "levels", "outside", "reported", "seen_ms")
 
-    def __init__(self, row: int, at_ms: int) -> None:
-        self.row = row
-        self.at_ms = at_ms
+    def __init__(self, inside: Floats) -> None:
+        self.inside = inside
+        self.outside = _OUTSIDE_PRIOR
+        self.at_ms: int | None = None
+        """When the shopper was last moved; ``None`` before the first belief."""
+        self.seen_ms = 0
+        """When the last belief was computed."""
         self.heard_ms: int | None = None
         """When a receiver last heard the phone itself."""
+        self.reported = False
+        """Whether an app's report is among what was heard since."""
+        self.codes: list[int] = []
+        """By sighting: the number of the anchor, those that the phone told of behind those that receivers heard."""
+        self.levels: list[float] = []
 
 
 class ZoneFilter:
@@ -69,17 +87,17 @@ class ZoneFilter:
 
     def __init__(self, model: ZoneModel) -> None:
         self._model = model
-        self._anchor_of = {name: number for number, name in enumerate(model.anchors)}
-        self._cells = len(model.cell_zones)
+        self._anchors = len(model.anchors)
+        self._code_of = {name: number for number, name in enumerate(model.anchors)}
         self._motion: _Walking | _Jumping = _Jumping(model) if model.grid is None else _Walking(model)
         self._map = _Map(model)
-        self._zone_sums = _zone_sums(model)
-        self._rows: Floats = np.empty((0, *self._motion.shape), np.float32)
-        self._free: list[int] = []
+        self._zone_shares = _zone_shares(model)
         self._shoppers: dict[str, _Followed] = {}
-        self._pending: dict[str, list[RecordedSighting]] = {}
+        self._pending: dict[str, _Followed] = {}
         self._learning = _Learning(model) if model.learns else None
         self._swept_ms = 0
+        # Of one slice; kept, because memory of this size would come anew from the system each time.
+        self._inside: Floats = np.empty((SLICE, *self._motion.start.shape), np.float32)
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -93,15 +111,29 @@ class ZoneFilter:
 
     def observe(self, sighting: RecordedSighting) -> None:
         """Take one sighting; impossible levels and unknown anchors are refused."""
-        if sighting.is_possible and sighting.anchor in self._anchor_of:
-            self._pending.setdefault(sighting.shopper, []).append(sighting)
+        self.observe_level(sighting.shopper, sighting.anchor, sighting.rssi_dbm, sighting.source, sighting.t_ms)
+
+    def observe_level(self, shopper: str, anchor: str, rssi_dbm: float, source: Source, t_ms: int) -> None:
+        """The same without an object: this is called for every advertisement of every shopper."""
+        code = self._code_of.get(anchor)
+        if code is None or not FAINTEST_DBM < rssi_dbm < LOUDEST_DBM:
+            return
+        followed = self._shoppers.get(shopper)
+        if followed is None:
+            followed = self._shoppers[shopper] = _Followed(self._motion.start.copy())
+        if source == "receiver":
+            followed.heard_ms = t_ms
+        else:
+            code += self._anchors
+            followed.reported |= source == "report"
+        followed.codes.append(code)
+        followed.levels.append(rssi_dbm)
+        self._pending[shopper] = followed
 
     def forget(self, shopper: str) -> None:
         """Drop everything about one shopper."""
         self._pending.pop(shopper, None)
-        followed = self._shoppers.pop(shopper, None)
-        if followed is not None:
-            self._free.append(followed.row)
+        self._shoppers.pop(shopper, None)
 
     def beliefs(self, now_ms: int) -> Iterable[tuple[str, Sequence[float]]]:
         """For each shopper observed since the last call its probabilities by zone, and that of being in none.
@@ -111,74 +143,88 @@ class ZoneFilter:
         pending, self._pending = self._pending, {}
         if now_ms - self._swept_ms >= _UNHEARD_MS:
             self._swept_ms = now_ms
-            silent = [name for name, known in self._shoppers.items() if now_ms - known.at_ms > FORGET_MS and name not in pending]
-            for name in silent:
-                self.forget(name)
-        names = list(pending)
-        for start in range(0, len(names), SLICE):
-            some = names[start : start + SLICE]
-            zones = self._step([self._follow(name, now_ms) for name in some], [pending[name] for name in some], now_ms)
-            yield from zip(some, zones.tolist(), strict=True)
+            for name in [name for name, known in self._shoppers.items() if now_ms - known.seen_ms > FORGET_MS]:
+                if name not in pending:
+                    del self._shoppers[name]
+        if self._learning is not None and self._learning.is_due:
+            self._map.use(self._learning.levels())
+        steps: dict[int, list[tuple[str, _Followed]]] = {}
+        for name, followed in pending.items():
+            steps.setdefault(_step_ms(followed, now_ms), []).append((name, followed))
+        # Who moves by the same step is computed together.
+        order = [(step_ms, name, followed) for step_ms, some in sorted(steps.items()) for name, followed in some]
+        for start in range(0, len(order), SLICE):
+            # The reader may have forgotten somebody meanwhile.
+            some = [item for item in order[start : start + SLICE] if self._shoppers.get(item[1]) is item[2]]
+            if some:
+                moves, shoppers = [step_ms for step_ms, _, _ in some], [followed for _, _, followed in some]
+                # Of a crowd one slice teaches enough.
+                zones = self._step(moves, shoppers, now_ms, learns=start == 0)
+                yield from zip([name for _, name, _ in some], zones.tolist(), strict=True)
 
-    def _follow(self, name: str, now_ms: int) -> _Followed:
-        known = self._shoppers.get(name)
-        if known is None:
-            if not self._free:
-                have = len(self._rows)
-                more = max(16, have)
-                grown = np.zeros((have + more, *self._motion.shape), np.float32)
-                grown[:have] = self._rows
-                self._rows = grown
-                self._free = list(range(have + more - 1, have - 1, -1))
-            known = self._shoppers[name] = _Followed(self._free.pop(), now_ms)
-            self._rows[known.row] = self._motion.start
-        return known
-
-    def _step(self, shoppers: list[_Followed], sightings: list[list[RecordedSighting]], now_ms: int) -> Floats:
-        rows = np.array([shopper.row for shopper in shoppers])
-        state = self._rows[rows]
-        steps = np.array([now_ms - shopper.at_ms for shopper in shoppers])
-        for elapsed_ms in np.unique(steps):
-            if elapsed_ms > 0:
-                chosen = np.nonzero(steps == elapsed_ms)[0]
-                state[chosen] = self._motion.moved(state[chosen], int(elapsed_ms))
-        heard, told = self._levels(sightings)
-        weights = self._map.likelihood(*heard)
-        for number, (shopper, own) in enumerate(zip(shoppers, sightings, strict=True)):
-            shopper.at_ms = now_ms
-            if any(sighting.source == "receiver" for sighting in own):
-                shopper.heard_ms = now_ms
-            if told is not None and told[1][number].any():
-                alone = shopper.heard_ms is None or now_ms - shopper.heard_ms > _UNHEARD_MS
-                share = 1.0 if alone and any(sighting.source == "report" for sighting in own) else _TOLD_SHARE
-                likely = self._map.likelihood(told[0][number : number + 1], told[1][number : number + 1])[0]
-                cells = self._motion.cells(state[number : number + 1])[0]
-                mean = float(cells @ likely) / max(float(cells.sum()), 1e-30)
-                weights[number] *= (1.0 - share) + share * likely / max(mean, 1e-30)
-        state = self._motion.weighed(state, weights)
-        self._rows[rows] = state
-        cells = self._motion.cells(state)
-        if self._learning is not None:
-            levels = self._learning.learned(cells, *heard)
-            if levels is not None:
-                self._map.use(levels)
-        zones: Floats = cells @ self._zone_sums
+    def _step(self, steps: list[int], shoppers: list[_Followed], now_ms: int, *, learns: bool) -> Floats:
+        inside = np.stack([shopper.inside for shopper in shoppers], out=self._inside[: len(shoppers)])
+        outside = np.array([shopper.outside for shopper in shoppers], np.float32)
+        levels, heard = self._levels(shoppers)
+        received = slice(None, self._anchors)
+        weights = self._map.likelihood(levels[:, received], heard[:, received])
+        for step_ms in dict.fromkeys(steps):
+            if step_ms:
+                chosen = slice(steps.index(step_ms), len(steps) - steps[::-1].index(step_ms))
+                self._motion.move(inside[chosen], outside[chosen], step_ms)
+        told = heard[:, self._anchors :]
+        if told.any():
+            self._weigh_told(weights, shoppers, (inside, outside), (levels[:, self._anchors :], told), now_ms)
+        cells = self._motion.weigh(inside, outside, weights)
+        for step_ms, shopper, own_inside, own_outside in zip(steps, shoppers, inside, outside.tolist(), strict=True):
+            shopper.inside[:] = own_inside
+            shopper.outside = own_outside
+            shopper.at_ms = now_ms if step_ms or shopper.at_ms is None else shopper.at_ms
+            shopper.seen_ms = now_ms
+            shopper.reported = False
+            shopper.codes.clear()
+            shopper.levels.clear()
+        if self._learning is not None and learns:
+            self._learning.take(cells, levels[:, received], heard[:, received])
+        zones: Floats = cells @ self._zone_shares
         return zones
 
-    def _levels(self, sightings: list[list[RecordedSighting]]) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats] | None]:
-        """(levels, whether heard) by shopper and anchor, heard by receivers and told by phones; one step is averaged."""
-        shape = (len(sightings), len(self._anchor_of))
-        sums, counts = np.zeros((2, *shape), np.float32), np.zeros((2, *shape), np.float32)
-        for number, own in enumerate(sightings):
-            for sighting in own:
-                kind = 0 if sighting.source == "receiver" else 1
-                anchor = self._anchor_of[sighting.anchor]
-                sums[kind, number, anchor] += sighting.rssi_dbm
-                counts[kind, number, anchor] += 1.0
-        levels = sums / np.maximum(counts, 1.0)
-        heard = (counts > 0).astype(np.float32)
-        told = (levels[1], heard[1]) if heard[1].any() else None
-        return (levels[0], heard[0]), told
+    def _levels(self, shoppers: list[_Followed]) -> tuple[Floats, Floats]:
+        """(levels, whether heard) by shopper and code; what was heard of one anchor since the last step is averaged."""
+        columns = 2 * self._anchors
+        counts = [len(shopper.codes) for shopper in shoppers]
+        codes = np.array([code for shopper in shoppers for code in shopper.codes])
+        codes += np.repeat(np.arange(len(shoppers)) * columns, counts)
+        levels = np.array([level for shopper in shoppers for level in shopper.levels])
+        number = np.bincount(codes, minlength=len(shoppers) * columns).reshape(-1, columns)
+        sums = np.bincount(codes, levels, len(shoppers) * columns).reshape(-1, columns)
+        return (sums / np.maximum(number, 1)).astype(np.float32), (number > 0).astype(np.float32)
+
+    def _weigh_told(
+        self,
+        weights: Floats,
+        shoppers: list[_Followed],
+        state: tuple[Floats, Floats],
+        told: tuple[Floats, Floats],
+        now_ms: int,
+    ) -> None:
+        """Mix into the weights what the phones themselves told; a shopper at a time, because few tell."""
+        (inside, outside), (levels, heard) = state, told
+        for number in np.nonzero(heard.any(axis=1))[0].tolist():
+            shopper = shoppers[number]
+            alone = shopper.heard_ms is None or now_ms - shopper.heard_ms > _UNHEARD_MS
+            share = 1.0 if alone and shopper.reported else _TOLD_SHARE
+            one = slice(number, number + 1)
+            likely = self._map.likelihood(levels[one], heard[one])[0]
+            cells = self._motion.cells(inside[one], outside[one])[0]
+            mean = float(cells @ likely) / max(float(cells.sum()), _IMPOSSIBLE)
+            weights[number] *= (1.0 - share) + share * likely / max(mean, _IMPOSSIBLE)
+
+
+def _step_ms(followed: _Followed, now_ms: int) -> int:
+    """By how much the shopper moves before what was heard is weighed; 0: it is too early to move again."""
+    elapsed_ms = 0 if followed.at_ms is None else now_ms - followed.at_ms
+    return 0 if elapsed_ms < _MOVE_MS else -(-elapsed_ms // _STEP_MS) * _STEP_MS
 
 
 class _Map:
@@ -188,7 +234,6 @@ class _Map:
         sigma = np.array(model.sigmas_db, np.float32).reshape(len(model.anchors), -1)
         outside = np.full((len(model.anchors), 1), _OUTSIDE_SIGMA_DB, np.float32)
         self._weight = (np.concatenate([sigma, outside], axis=1) ** -2).astype(np.float32)
-        self._log_weight = 0.5 * np.log(self._weight)
         self.use(np.array(model.levels_dbm, np.float32).reshape(len(model.anchors), -1))
 
     def use(self, levels_dbm: Floats) -> None:
@@ -199,28 +244,33 @@ class _Map:
         # Relative to the middle, so that squares stay small enough for single precision.
         self._middle = levels_dbm.mean(axis=1)
         level = np.concatenate([levels_dbm, outside], axis=1) - self._middle[:, None]
-        self._weighted = self._weight * level
-        self._squared = self._weighted * level
+        weighted = self._weight * level
+        self._errors = np.concatenate([self._weight, -weighted])
+        self._squares = np.concatenate([-0.5 * self._weight, weighted, 0.5 * (np.log(self._weight) - weighted * level)])
 
     def likelihood(self, levels_dbm: Floats, heard: Floats) -> Floats:
         """By shopper and cell, relative to the best cell: −½[Σw e² − (Σw e)²/(1/S + Σw)] + ½Σlog w − ½log(1 + SΣw), tempered.
 
-        Multiplied out, so that five matrix products do it for all shoppers and cells.
+        Multiplied out, so that three matrix products do it for all shoppers and cells.
         """
         level = (np.clip(levels_dbm, self._low, self._high) - self._middle) * heard
-        weight = heard @ self._weight
-        error = level @ self._weight - heard @ self._weighted
-        squared = (level * level) @ self._weight - 2.0 * (level @ self._weighted) + heard @ self._squared
         common = _COMMON_DB * _COMMON_DB
-        log_likely = -0.5 * (squared - error * error / (1.0 / common + weight))
-        log_likely += heard @ self._log_weight - 0.5 * np.log1p(common * weight)
+        weight = common * (heard @ self._weight) + 1.0
+        error = np.concatenate([level, heard], axis=1) @ self._errors
+        log_likely = np.concatenate([level * level, level, heard], axis=1) @ self._squares
+        error *= error
+        error /= weight
+        error *= 0.5 * common
+        log_likely += error
+        log_likely -= 0.5 * np.log(weight, out=weight)
         log_likely -= log_likely.max(axis=1, keepdims=True)
-        likely: Floats = np.exp(np.maximum(_TEMPER * log_likely, -60.0)).astype(np.float32)
+        log_likely *= _TEMPER
+        likely: Floats = np.exp(np.maximum(log_likely, _LEAST_LOG, out=log_likely), out=log_likely)
         return likely
 
 
 class _Walking:
-    """Motion over a grid: by version (still, eight headings), row and column; the place outside is one more number."""
+    """Motion over a grid: by version (still, headings), row and column; the place outside is one number beside them."""
 
     def __init__(self, model: ZoneModel) -> None:
         assert model.grid is not None
@@ -228,57 +278,59 @@ class _Walking:
         self._velocities = [(0.0, 0.0)] + [
             (_SPEED_M_S * cos(2 * pi * n / _HEADINGS), _SPEED_M_S * sin(2 * pi * n / _HEADINGS)) for n in range(_HEADINGS)
         ]
-        self._versions = len(self._velocities)
-        self._count = grid.rows * grid.columns
-        self.shape = (self._versions * self._count + 1,)
-        self.start = np.full(self.shape, (1.0 - _OUTSIDE_PRIOR) / (self._versions * self._count), np.float32)
-        self.start[-1] = _OUTSIDE_PRIOR
+        shape = len(self._velocities), grid.rows, grid.columns
+        self._each = (1.0 - _OUTSIDE_PRIOR) / prod(shape)
+        self.start: Floats = np.full(shape, self._each, np.float32)
         self._kernels: dict[int, tuple[Floats, Floats]] = {}
+        self._between: Floats = np.empty((SLICE, *shape), np.float32)
 
-    def moved(self, state: Floats, elapsed_ms: int) -> Floats:
-        """Where they may be ``elapsed_ms`` later."""
-        step_ms = min(_LONGEST_STEP_MS, -(-elapsed_ms // _STEP_MS) * _STEP_MS)
+    def move(self, inside: Floats, outside: Floats, elapsed_ms: int) -> None:
+        """In place: where they may be ``elapsed_ms`` later."""
+        step_ms = min(_LONGEST_STEP_MS, elapsed_ms)
         north, east = self._kernel(step_ms)
-        inside = state[:, :-1].reshape(len(state), self._versions, self._grid.rows, self._grid.columns)
-        # A version's floors of all shoppers below each other are one large product each way: faster than many small ones.
-        rows, columns = self._grid.rows, self._grid.columns
-        eastward = np.matmul(inside.transpose(1, 0, 2, 3).reshape(self._versions, -1, columns), east)
-        across = eastward.reshape(self._versions, -1, rows, columns).transpose(0, 1, 3, 2).reshape(self._versions, -1, rows)
-        moved = np.ascontiguousarray(np.matmul(across, north).reshape(self._versions, -1, columns, rows).transpose(1, 0, 3, 2))
+        between = np.matmul(north, inside, out=self._between[: len(inside)])
+        np.matmul(between, east, out=inside)
         turned = 1.0 - exp(-_TURNS_PER_S * step_ms / 1000)
-        moved *= 1.0 - turned
-        moved += turned / self._versions * moved.sum(axis=1, keepdims=True) / max(1.0 - turned, 1e-6)
-        result = np.empty_like(state)
-        result[:, :-1] = moved.reshape(len(state), -1)
-        result[:, -1] = state[:, -1]
-        result /= result.sum(axis=1, keepdims=True)
         lost = min(1.0, _ANYWHERE_PER_S * step_ms / 1000 + max(0, elapsed_ms - _LONGEST_STEP_MS) / _LOST_AFTER_MS)
-        result *= 1.0 - lost
-        result += lost * self.start
-        return result
+        all_ways = inside.sum(axis=1, keepdims=True)
+        all_ways *= (1.0 - lost) * turned / len(self._velocities)
+        all_ways += lost * self._each
+        inside *= (1.0 - lost) * (1.0 - turned)
+        inside += all_ways
+        outside *= 1.0 - lost
+        outside += lost * _OUTSIDE_PRIOR
 
-    def weighed(self, state: Floats, weights: Floats) -> Floats:
-        """After what was heard."""
-        result = np.empty_like(state)
-        shape = len(state), self._versions, self._count
-        np.multiply(state[:, :-1].reshape(shape), weights[:, None, :-1], out=result[:, :-1].reshape(shape))
-        result[:, -1] = state[:, -1] * weights[:, -1]
-        return _normalised(result, self.start)
+    def weigh(self, inside: Floats, outside: Floats, weights: Floats) -> Floats:
+        """Weigh the state in place by what was heard; probability by cell, and outside."""
+        cells = self.cells(inside, outside)
+        cells *= weights
+        total = cells.sum(axis=1, keepdims=True)
+        cells /= np.maximum(total, _IMPOSSIBLE)
+        factor = weights[:, :-1] / np.maximum(total, _IMPOSSIBLE)
+        by_cell = inside.reshape(*inside.shape[:2], -1)
+        by_cell *= factor[:, None, :]
+        outside[:] = cells[:, -1]
+        impossible = total[:, 0] <= _IMPOSSIBLE
+        if impossible.any():
+            inside[impossible], outside[impossible] = self.start, _OUTSIDE_PRIOR
+            cells[impossible] = self.cells(self.start[None], outside[impossible][:1])
+        return cells
 
-    def cells(self, state: Floats) -> Floats:
+    def cells(self, inside: Floats, outside: Floats) -> Floats:
         """Probability by cell, and outside."""
-        inside = state[:, :-1].reshape(len(state), self._versions, self._count).sum(axis=1)
-        return np.concatenate([inside, state[:, -1:]], axis=1)
+        result = np.empty((len(inside), self.start[0].size + 1), np.float32)
+        np.sum(inside.reshape(*inside.shape[:2], -1), axis=1, out=result[:, :-1])
+        result[:, -1] = outside
+        return result
 
     def _kernel(self, step_ms: int) -> tuple[Floats, Floats]:
         known = self._kernels.get(step_ms)
         if known is None:
             grid, seconds = self._grid, step_ms / 1000
-            # A blur far below the cell's size would not arrive in the next cell at all.
-            blur = max(_BLUR_M * seconds**0.5, 0.35 * grid.cell_m)
-            north = np.stack([_kernel(grid.rows, grid.cell_m, vy * seconds, blur).T for _, vy in self._velocities])
+            blur = _BLUR_M * seconds**0.5
+            north = np.stack([_kernel(grid.rows, grid.cell_m, vy * seconds, blur) for _, vy in self._velocities])
             east = np.stack([_kernel(grid.columns, grid.cell_m, vx * seconds, blur).T for vx, _ in self._velocities])
-            known = self._kernels[step_ms] = np.ascontiguousarray(north), np.ascontiguousarray(east)
+            known = self._kernels[step_ms] = north, np.ascontiguousarray(east)
         return known
 
 
@@ -287,26 +339,31 @@ class _Jumping:
 
     def __init__(self, model: ZoneModel) -> None:
         count = len(model.cell_zones)
-        self.shape = (count + 1,)
-        self.start = np.full(self.shape, (1.0 - _OUTSIDE_PRIOR) / max(1, count), np.float32)
-        self.start[-1] = _OUTSIDE_PRIOR
-        zones = np.array([*model.cell_zones, NOWHERE - 1])
+        self.start: Floats = np.full(count, (1.0 - _OUTSIDE_PRIOR) / max(1, count), np.float32)
+        zones = np.array(model.cell_zones)
         same = (zones[:, None] == zones[None, :]).astype(np.float32)
         self._within: Floats = same / same.sum(axis=1, keepdims=True)
 
-    def moved(self, state: Floats, elapsed_ms: int) -> Floats:
-        """Where they may be ``elapsed_ms`` later: anywhere in the same zone, perhaps in another."""
+    def move(self, inside: Floats, outside: Floats, elapsed_ms: int) -> None:
+        """In place: where they may be ``elapsed_ms`` later, anywhere in the same zone, perhaps in another."""
         moved = 1.0 - exp(-_MOVES_PER_S * elapsed_ms / 1000)
-        result: Floats = (1.0 - moved) * (state @ self._within) + moved * self.start
-        return result.astype(np.float32)
+        inside[:] = (1.0 - moved) * (inside @ self._within) + moved * self.start
+        outside *= 1.0 - moved
+        outside += moved * _OUTSIDE_PRIOR
 
-    def weighed(self, state: Floats, weights: Floats) -> Floats:
-        """After what was heard."""
-        return _normalised(state * weights, self.start)
+    def weigh(self, inside: Floats, outside: Floats, weights: Floats) -> Floats:
+        """Weigh the state in place by what was heard; probability by cell, and outside."""
+        cells = self.cells(inside, outside)
+        cells *= weights
+        total = cells.sum(axis=1, keepdims=True)
+        cells /= np.maximum(total, _IMPOSSIBLE)
+        cells[total[:, 0] <= _IMPOSSIBLE] = np.append(self.start, np.float32(_OUTSIDE_PRIOR))
+        inside[:], outside[:] = cells[:, :-1], cells[:, -1]
+        return cells
 
-    def cells(self, state: Floats) -> Floats:
+    def cells(self, inside: Floats, outside: Floats) -> Floats:
         """Probability by cell, and outside."""
-        return state
+        return np.concatenate([inside, outside[:, None]], axis=1)
 
 
 class _Learning:
@@ -321,16 +378,21 @@ class _Learning:
         at = np.array([place or (0.0, 0.0) for place in model.anchors_at_m], np.float32)
         apart = np.hypot(cells[None, :, 0] - at[:, None, 0], cells[None, :, 1] - at[:, None, 1])
         self._distance: Floats = (-10.0 * np.log10(np.maximum(apart, NEAREST_M))).astype(np.float32)
+        self._powers = np.ascontiguousarray(np.concatenate([self._distance, self._distance**2]).T)
         self._information = np.tile(np.diag([_POWER_SD_DB**-2, _EXPONENT_SD**-2]), (len(at), 1, 1))
         self._sums = np.tile(self._information[0] @ np.array([USUAL_POWER_DBM, USUAL_EXPONENT]), (len(at), 1))
         self._since = 0
 
-    def learned(self, cells: Floats, levels_dbm: Floats, heard: Floats) -> Floats | None:
-        """Take some shoppers' emissions in; the corrected levels by anchor and cell, from time to time."""
-        inside = cells[:, :-1] / np.maximum(cells[:, :-1].sum(axis=1, keepdims=True), 1e-6)
-        distance = inside @ self._distance.T
-        squared = inside @ (self._distance**2).T
-        weight = _LEARN_WEIGHT * heard * (1.0 - cells[:, -1:])
+    @property
+    def is_due(self) -> bool:
+        """Whether enough was taken in since the last correction."""
+        return self._since >= _LEARN_EVERY
+
+    def take(self, cells: Floats, levels_dbm: Floats, heard: Floats) -> None:
+        """Take some shoppers' emissions in."""
+        inside = 1.0 - cells[:, -1:]
+        distance, squared = np.hsplit((cells[:, :-1] @ self._powers) / np.maximum(inside, 1e-6), 2)
+        weight = _LEARN_WEIGHT * heard * inside
         self._information[:, 0, 0] += weight.sum(axis=0)
         mixed = (weight * distance).sum(axis=0)
         self._information[:, 0, 1] += mixed
@@ -339,8 +401,9 @@ class _Learning:
         self._sums[:, 0] += (weight * levels_dbm).sum(axis=0)
         self._sums[:, 1] += (weight * distance * levels_dbm).sum(axis=0)
         self._since += len(cells)
-        if self._since < _LEARN_EVERY:
-            return None
+
+    def levels(self) -> Floats:
+        """The corrected levels by anchor and cell."""
         self._since = 0
         power, exponent = np.linalg.solve(self._information, self._sums[:, :, None])[:, :, 0].T
         levels: Floats = (power[:, None] + exponent[:, None] * self._distance).astype(np.float32)
@@ -353,25 +416,54 @@ NEAREST_M = 0.5
 
 
 def _kernel(count: int, cell_m: float, shift_m: float, blur_m: float) -> Floats:
-    """From column to row: a shifted Gaussian, of which nothing passes the walls."""
-    places = np.arange(count) * cell_m
-    kernel = np.exp(-0.5 * ((places[:, None] - places[None, :] - shift_m) / blur_m) ** 2) + 1e-12
+    """Into each row or column from each: a shifted Gaussian, of which nothing passes the walls.
+
+    Cells may be larger than the blur; the width is chosen so that mean and variance are right in whole cells too.
+    """
+    shift = shift_m / cell_m
+    part = shift - floor(shift)
+    # Whole cells cannot be nearer to a place between two of them than this.
+    variance = max((blur_m / cell_m) ** 2, part * (1.0 - part) + 1e-3)
+    reach = ceil(abs(shift) + 5.0 * sqrt(variance)) + 1
+    places = np.arange(-reach, reach + 1)
+    narrow, wide = 0.05, 2.0 * sqrt(variance) + 1.0
+    width = sqrt(narrow * wide)
+    for _ in range(30):
+        share = np.exp(-0.5 * ((places - shift) / width) ** 2)
+        share /= share.sum()
+        mean = float(share @ places)
+        if float(share @ (places - mean) ** 2) < variance:
+            narrow = width
+        else:
+            wide = width
+        width = sqrt(narrow * wide)
+    apart = np.arange(count)
+    kernel = np.exp(-0.5 * ((apart[:, None] - apart[None, :] - shift) / width) ** 2) + 1e-12
     result: Floats = (kernel / kernel.sum(axis=0, keepdims=True)).astype(np.float32)
     return result
 
 
-def _normalised(state: Floats, otherwise: Floats) -> Floats:
-    """In place."""
-    total = state.sum(axis=1, keepdims=True)
-    impossible = total[:, 0] <= 1e-30
-    state /= np.maximum(total, 1e-30)
-    state[impossible] = otherwise
-    return state
-
-
-def _zone_sums(model: ZoneModel) -> Floats:
-    """From cells to zones; cells in no zone, and the place outside, count for the last column."""
-    sums = np.zeros((len(model.cell_zones) + 1, len(model.zones) + 1), np.float32)
+def _zone_shares(model: ZoneModel) -> Floats:
+    """By cell and zone: the part of the cell that lies in it. No zone, and the place outside, count for the last column."""
+    count = len(model.zones)
     zones = np.array([*model.cell_zones, NOWHERE])
-    sums[np.arange(len(zones)), np.where(zones == NOWHERE, len(model.zones), zones)] = 1.0
-    return sums
+    shares = np.zeros((len(zones), count + 1), np.float32)
+    shares[np.arange(len(zones)), np.where(zones == NOWHERE, count, zones)] = 1.0
+    grid = model.grid
+    if grid is None or not model.polygons:
+        return shares
+    floor_zones = np.pad(zones[:-1].reshape(grid.rows, grid.columns), 1, mode="edge")
+    around = [floor_zones[y : y + grid.rows, x : x + grid.columns] for y in range(3) for x in range(3)]
+    at_border = np.any([other != around[4] for other in around], axis=0).ravel()
+    centres = grid.centres()
+    number_of = {name: number for number, name in enumerate(model.zones)}
+    plan = ShopPlan(zones=model.polygons)
+    for cell in np.nonzero(at_border)[0].tolist():
+        x, y = centres[cell]
+        shares[cell] = 0.0
+        for dx, dy in product(_PARTS, _PARTS):
+            name = plan.zone_at((x + dx * grid.cell_m, y + dy * grid.cell_m))
+            # Beyond the walls the cell is what it is.
+            zone = int(zones[cell]) if name is None else number_of[name]
+            shares[cell, count if zone == NOWHERE else zone] += 1.0 / len(_PARTS) ** 2
+    return shares

@@ -14,6 +14,10 @@ Point = tuple[float, float]
 Polygon = tuple[Point, ...]
 NOWHERE = -1
 """Zone number of a cell that belongs to no zone."""
+FAINTEST_DBM, LOUDEST_DBM = -110.0, 0.0
+"""A radio hears what is above the one and below the other; anything else is a defect."""
+Source = Literal["receiver", "hint", "report"]
+"""Who says so: a receiver that heard the phone, the phone in its token, or the app over the Internet."""
 
 
 @dataclass(slots=True)
@@ -28,12 +32,12 @@ class RecordedSighting:
     """The true zone."""
     at_m: Point | None = None
     """The true position."""
-    source: Literal["receiver", "hint", "report"] = "receiver"
+    source: Source = "receiver"
 
     @property
     def is_possible(self) -> bool:
         """Whether a radio can have heard this: below 0 dBm and above −110."""
-        return -110.0 < self.rssi_dbm < 0.0
+        return FAINTEST_DBM < self.rssi_dbm < LOUDEST_DBM
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,13 @@ class FloorPlan:
     def shop(self, beacon_uuid: bytes) -> Shop:
         """What a technician would have entered for this shop; ``beacon_uuid`` is the 16 bytes that all its beacons send."""
         zones = {
-            area.name: Zone(name=area.name, title=area.title, tags=area.tags, neighbours=self.neighbours(area.name))
+            area.name: Zone(
+                name=area.name,
+                title=area.title,
+                tags=area.tags,
+                neighbours=self.neighbours(area.name),
+                polygon=tuple((corner.x, corner.y) for corner in area.polygon),
+            )
             for area in self.areas
         }
         anchors = {
@@ -256,6 +262,7 @@ class FloorPlan:
                 uuid=beacon_uuid if anchor.kind == "beacon" else None,
                 major=anchor.major,
                 minor=anchor.minor,
+                at_m=(anchor.at.x, anchor.at.y),
             )
             for anchor in self.anchors
         }

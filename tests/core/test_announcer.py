@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.announcer import FIRST_WAIT_MS, MARGIN, UNDO_MARGIN, UNDO_MS, Announcer
+from gateway.core.announcer import FIRST_WAIT_MS, MARGIN, MOST_UNDONE, UNDO_MARGIN, UNDO_MS, Announcer
 
 
 def belief(*, lead: float, of: str = "dairy", over: str = "bakery") -> dict[str | None, float]:
@@ -49,13 +49,23 @@ def test_taking_a_change_back_costs_more(undone: int, at_ms: int, more: float, z
     assert announcer.update(at_ms, belief(lead=cost + more, of="bakery", over="dairy")) == zone
 
 
-@given(leads=st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=200))
+_ENOUGH = MARGIN + UNDO_MARGIN * MOST_UNDONE
+
+
+@given(leads=st.lists(st.floats(-0.99 * _ENOUGH, 0.99 * _ENOUGH), min_size=1, max_size=200))
 def test_a_belief_that_wavers_is_announced_ever_less(leads: list[float]) -> None:
-    """Within five minutes the n-th change between two zones needs a lead of n margins, so that ±3 is used up after few."""
+    """Within five minutes each change between two zones needs a larger lead than the one before, until no lead suffices."""
     announcer = Announcer()
     zones = [announcer.update(1000 * number, belief(lead=lead)) for number, lead in enumerate(leads)]
-    changes = sum(a != b for a, b in pairwise(zones) if a is not None)
-    assert changes <= (3.0 - MARGIN) / UNDO_MARGIN + 1
+    assert sum(a != b for a, b in pairwise(zones) if a is not None) <= MOST_UNDONE
+
+
+@given(leads=st.lists(st.floats(1.01 * _ENOUGH, 9.0), min_size=1, max_size=50))
+def test_who_really_goes_to_and_fro_is_followed_however_often(leads: list[float]) -> None:
+    announcer = Announcer()
+    for number, lead in enumerate(leads):
+        of, over = ("dairy", "bakery") if number % 2 else ("bakery", "dairy")
+        assert announcer.update(1000 * number, belief(lead=lead, of=of, over=over)) == of
 
 
 def test_outside_is_announced_like_a_zone() -> None:

@@ -21,7 +21,6 @@ from gateway.core.model import (
     OpenVisit,
     PresenceEvent,
     Shop,
-    Sighting,
     VisitEnded,
     VisitStarted,
     Zone,
@@ -74,7 +73,7 @@ class Walk:
             if self.now.mono_ms % 250 == 0:
                 for zone, dbm in levels_dbm.items():
                     rssi_dbm = dbm + self._rng.uniform(-self.noise_db, self.noise_db)
-                    self.positioning.observe(Sighting("anna", f"r-{zone}", rssi_dbm, self.now, "receiver"))
+                    self.positioning.observe("anna", f"r-{zone}", rssi_dbm, self.now, "receiver")
             if self.now.mono_ms % 200 == 0:
                 self._tick()
             self.now = self.now.plus(50)
@@ -238,6 +237,104 @@ def test_a_visit_ended_when_the_shopper_was_last_there() -> None:
     assert ended.ended_at == START.plus(29_750)
     assert ended.at.mono_ms - ended.ended_at.mono_ms == pytest.approx(GAP_MS, abs=200)
     assert START.mono_ms <= ended.started_at.mono_ms <= START.mono_ms + 2500
+
+
+# ---- minimum dwell, silence, and what came to nothing -------------------------------------------------------------------------
+
+
+def slow_dairy(**changes: Any) -> Shop:
+    return Shop(SHOP.zones | {"dairy": replace(SHOP.zones["dairy"], **changes)}, SHOP.anchors)
+
+
+def test_a_zone_with_a_minimum_dwell_is_entered_after_it() -> None:
+    walk = Walk(shop=slow_dairy(enter_after_ms=5000)).stay(10, entrance=-60, dairy=-80).stay(10, entrance=-80, dairy=-60)
+    assert walk.story == ["started", "entered entrance", "exited entrance: moved", "entered dairy"]
+    entered = walk.events[-1]
+    assert 5000 <= entered.at.mono_ms - (START.mono_ms + 10_000) <= 7500
+
+
+def test_who_only_passes_a_zone_with_a_minimum_dwell_goes_on_being_where_they_were_and_it_is_known_why() -> None:
+    walk = Walk(shop=slow_dairy(enter_after_ms=5000)).stay(10, entrance=-60, dairy=-80).stay(4, entrance=-80, dairy=-60)
+    walk.stay(10, entrance=-60, dairy=-80)
+    assert walk.story == ["started", "entered entrance"]
+    missed = walk.presence.not_entered[-1]
+    assert (missed.zone, missed.instead, missed.needed_ms) == ("dairy", "entrance", 5000)
+    assert 2000 <= missed.believed_ms < 5000
+    assert missed.margin > missed.needed_margin
+    assert {level.anchor for level in missed.evidence.anchors} == {"r-dairy", "r-entrance"}
+    assert START.mono_ms + 10_000 < missed.since.mono_ms < missed.at.mono_ms < START.mono_ms + 18_000
+
+
+def test_a_zone_that_was_likeliest_without_the_margin_is_remembered_too() -> None:
+    walk = Walk().stay(10, entrance=-60, dairy=-75).stay(60, entrance=-64, dairy=-63).stay(10, entrance=-60, dairy=-75)
+    assert walk.story[1:] == ["entered entrance", "dwelled entrance 60 s"]
+    missed = walk.presence.not_entered[-1]
+    assert (missed.zone, missed.believed_ms) == ("dairy", 0)
+    assert 0 < missed.margin < missed.needed_margin
+    assert missed.evidence.near_border
+
+
+def test_what_came_to_nothing_is_forgotten_with_the_shopper_and_after_a_quarter_of_an_hour() -> None:
+    for forget in (False, True):
+        walk = Walk(shop=slow_dairy(enter_after_ms=5000)).stay(2, dairy=-60).stay(100)
+        assert [missed.zone for missed in walk.presence.not_entered] == ["dairy"]
+        if forget:
+            walk.presence.forget("anna")
+        else:
+            walk.stay(900)
+        assert not walk.presence.not_entered
+
+
+@pytest.mark.parametrize(
+    ("stale_ms", "levels", "after_s", "reason"),
+    [
+        pytest.param(20_000, {}, 20, "silence", id="silent: its own time-out"),
+        pytest.param(300_000, {}, 300, "silence", id="silent: longer than the exit delay"),
+        pytest.param(300_000, {"dairy": -99.0}, 120, "weak", id="heard elsewhere: the exit delay"),
+    ],
+)
+def test_silence_may_have_a_time_of_its_own(stale_ms: int, levels: dict[str, float], after_s: int, reason: str) -> None:
+    walk = Walk(shop=slow_dairy(stale_ms=stale_ms)).stay(30, dairy=-60).stay(after_s + 30, **levels)
+    left = walk.events[-1]
+    assert isinstance(left, Exited)
+    assert left.reason == reason
+    assert after_s * 1000 <= left.at.mono_ms - left.left_at.mono_ms <= after_s * 1000 + 400
+
+
+def test_falling_silent_after_being_heard_elsewhere_ends_the_stay_by_whichever_comes_first() -> None:
+    walk = Walk(shop=slow_dairy(stale_ms=60_000)).stay(30, dairy=-60).stay(10, dairy=-99).stay(120)
+    left = walk.events[-1]
+    assert isinstance(left, Exited)
+    assert 60_000 <= left.at.mono_ms - (START.mono_ms + 39_750) <= 60_400
+
+
+def test_an_exit_carries_its_evidence() -> None:
+    walk = Walk().stay(20, entrance=-60, dairy=-80).stay(10, entrance=-80, dairy=-60).stay(130)
+    moved, silent = [event for event in walk.events if isinstance(event, Exited)]
+    assert moved.evidence is not None
+    assert (moved.evidence.runner_up, moved.evidence.margin < 0) == ("dairy", True)
+    assert silent.evidence is not None
+    assert silent.evidence.belief > 0.5
+    assert [level.anchor for level in silent.evidence.anchors] == ["r-dairy", "r-entrance"]
+
+
+@pytest.mark.parametrize(
+    ("zones", "neighbours", "near"),
+    [
+        ({"dairy": 0.6, "wine": 0.3}, None, True),
+        ({"dairy": 0.6, "wine": 0.3}, frozenset({"wine"}), True),
+        ({"dairy": 0.6, "wine": 0.3}, frozenset({"entrance"}), False),
+        ({"dairy": 0.8, "wine": 0.1}, None, False),
+        ({"dairy": 0.6}, None, False),
+    ],
+)
+def test_evidence_says_whether_a_border_is_near(zones: dict[str, float], neighbours: frozenset[str] | None, near: bool) -> None:
+    subject = presence(slow_dairy(neighbours=neighbours))
+    for after_ms in (0, 600):
+        events = subject.update(belief(START.plus(after_ms), zones), BOTH)
+    entered = events[-1]
+    assert isinstance(entered, Entered)
+    assert entered.evidence.near_border == near
 
 
 # ---- beliefs: what may never happen -------------------------------------------------------------------------------------------
@@ -546,7 +643,7 @@ def test_absence_alone_is_no_dwelling() -> None:
     subject, now, story = restarted(IN_DAIRY, 10 * MINUTE_MS)
     assert story == []
     assert subject.tick(now.plus(100_000)) == []
-    subject.update(belief(now.plus(101_000), {"wine": 0.9}), BOTH)
+    subject.update(belief(now.plus(101_000), {"dairy": 0.3, "wine": 0.32}), BOTH)
     assert subject.tick(now.plus(101_000)) == []
     subject.update(belief(now.plus(102_000), {"dairy": 0.9}), BOTH)
     (dwelled,) = subject.tick(now.plus(102_000))
@@ -556,8 +653,7 @@ def test_absence_alone_is_no_dwelling() -> None:
 
 def test_moving_on_after_a_restart_leaves_the_old_zone_first() -> None:
     subject, now, _ = restarted(IN_DAIRY, 10_000)
-    subject.update(belief(now, {"wine": 0.9}), BOTH)
-    events = subject.update(belief(now.plus(600), {"wine": 0.9}), BOTH)
+    events = subject.update(belief(now, {"wine": 0.9}), BOTH)
     assert [told(event) for event in events] == ["exited dairy: moved", "entered wine"]
     assert {event.visit for event in events} == {"visit 1"}
 

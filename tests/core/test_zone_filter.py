@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.calibration import learn, unsurveyed
 from gateway.core.level_filter import LevelFilter
 from gateway.core.zone_filter import FORGET_MS, SLICE, ZoneFilter
-from gateway.core.zone_model import RecordedSighting, ShopPlan, ZoneModel
+from gateway.core.zone_model import CellGrid, RecordedSighting, ShopPlan, ZoneModel
 from gateway.core.zone_scores import Filter, announcements, score
 from tests.core.walked_shop import EAST, PLAN, WEST, crossing, level_dbm, recorded, standing, survey
 
@@ -181,6 +181,74 @@ def _weaker(sighting: RecordedSighting, by_db: float) -> RecordedSighting:
 
 def _to_and_fro(second: float) -> tuple[float, float]:
     return 6.0 + 4.0 * math.sin(second / 15.0), 4.0 + 2.5 * math.sin(second / 7.0)
+
+
+def test_plain_values_are_worth_as_much_as_an_object() -> None:
+    objects, plain = ZoneFilter(MODELS["a walk with positions"]), ZoneFilter(MODELS["a walk with positions"])
+    for number, s in enumerate(recorded(crossing, 30)):
+        told = replace(s, source=("receiver", "hint", "report")[number % 3])
+        objects.observe(told)
+        plain.observe_level(told.shopper, told.anchor, told.rssi_dbm, told.source, told.t_ms)
+        assert beliefs_of(objects, s.t_ms) == beliefs_of(plain, s.t_ms)
+
+
+def test_a_border_goes_through_cells() -> None:
+    """Nothing is known of a shopper who has not been heard: each zone is as likely as it is large, wherever it ends."""
+    for x in (5.0, 5.1, 5.2, 5.3, 5.4):
+        outlines = {"west": ((0, 0), (x, 0), (x, 8), (0, 8)), "east": ((x, 0), (12, 0), (12, 8), (x, 8))}
+        model = replace(unsurveyed(ShopPlan(PLAN.anchors, outlines)), learns=False)
+        even = replace(model, levels_dbm=tuple((-70.0,) * len(row) for row in model.levels_dbm))
+        filtering = ZoneFilter(even)
+        filtering.observe(RecordedSighting(0, "anna", "sw", -70.0))
+        belief = beliefs_of(filtering, 0)["anna"]
+        assert model.grid is not None
+        assert belief["west"] / (belief["west"] + belief["east"]) == pytest.approx(x / 12, abs=0.15 * model.grid.cell_m / 12)
+
+
+@pytest.mark.parametrize("late", [0, SLICE, SLICE + 2])
+def test_who_is_forgotten_while_beliefs_are_read_is_not_among_them_and_begins_anew(late: int) -> None:
+    filtering = ZoneFilter(MODELS["a walk with positions"])
+    names = [f"s{number}" for number in range(2 * SLICE)]
+    for name in names:
+        filtering.observe(RecordedSighting(0, name, "sw", -60.0))
+    first = dict(filtering.beliefs(0))
+    for name in names:
+        filtering.observe(RecordedSighting(1000, name, "sw", -60.0))
+    found: dict[str, object] = {}
+    for name, belief in filtering.beliefs(1000):
+        if not found:
+            filtering.forget(names[late])
+        found[name] = belief
+    # The slice that is being read is computed already.
+    assert set(found) == set(names) - ({names[late]} if late >= SLICE else set())
+    filtering.observe(RecordedSighting(2000, names[late], "sw", -60.0))
+    assert dict(filtering.beliefs(2000))[names[late]] == pytest.approx(first[names[late]], abs=1e-5)
+
+
+@pytest.mark.parametrize("cell_m", [0.25, 0.6, 1.1])
+def test_who_is_not_heard_spreads_alike_whatever_the_size_of_the_cells(cell_m: float) -> None:
+    """The share that has crossed a border 2 m away after some seconds hardly depends on the cells."""
+
+    def crossed(size_m: float) -> float:
+        columns = round(12.1 / size_m)
+        grid = CellGrid(-size_m / 2, 0.0, size_m, columns, max(1, round(8 / size_m)))
+        zones = tuple(int(x > 6.0) for x, _ in grid.centres())
+        sharp = tuple(-50.0 if abs(x - 4.0) <= 0.6 else -100.0 for x, _ in grid.centres())
+        flat = (-70.0,) * len(sharp)
+        outlines = {"west": ((-1, -1), (6, -1), (6, 9), (-1, 9)), "east": ((6, -1), (14, -1), (14, 9), (6, 9))}
+        sigmas = ((4.0,) * len(sharp),) * 2
+        filtering = ZoneFilter(
+            ZoneModel(("near", "far"), ("east", "west"), tuple(1 - z for z in zones), (sharp, flat), sigmas, grid, (), outlines)
+        )
+        filtering.observe(RecordedSighting(0, "anna", "near", -50.0))
+        east = west = 0.0
+        list(filtering.beliefs(0))
+        for t_ms in range(1000, 6000, 1000):
+            filtering.observe(RecordedSighting(t_ms, "anna", "far", -70.0))
+            ((_, (east, west, _)),) = filtering.beliefs(t_ms)
+        return east / (east + west)
+
+    assert crossed(cell_m) == pytest.approx(crossed(0.4), abs=0.06)
 
 
 def _without_learning(model: ZoneModel) -> ZoneModel:

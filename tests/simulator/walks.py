@@ -7,23 +7,27 @@ somebody looked at them (``scripts/walks --write``); a test fails when they get 
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from gateway.contract.recording import read_recording
+from gateway.core.calibration import learn
 from gateway.core.identity import DayRoster
-from gateway.core.model import ClockQuality, Consent, Entered, Exited, Instant, RosterEntry
+from gateway.core.model import ClockQuality, Consent, Entered, Exited, Instant, RosterEntry, Shop
 from gateway.core.pipeline import TICK_MS, Pipeline, Tuning
+from gateway.core.positioning import plan_of
 from gateway.core.token import day_of, derive_day_key, derive_pseudonym, window_of
-from gateway.core.zone_model import ShopPlan
+from gateway.core.zone_model import ShopPlan, ZoneModel
 from gateway.core.zone_scores import TICK_MS as TICK_OF_SCORE_MS
 from gateway.core.zone_scores import Tick, pooled, score
 from gateway.simulator.floor_plan import FloorPlan, Point
 from gateway.simulator.plan_file import built_in_plan
+from gateway.simulator.sightings import sighting_lines
 from gateway.simulator.store import StoreInABox, TrueStay
 from gateway.simulator.walkers import WALKS
 
@@ -32,6 +36,7 @@ STORE_NUMBER = 4711
 START_MS = 1_790_000_437_000
 SHOP_SEED = 1
 """All walks of a plan are in the same shop: its reflections stay where they are."""
+SURVEY_SEED = 9
 STRANGERS = 10
 ROSTER_SKEW_S = 300
 
@@ -44,11 +49,14 @@ class WalkSet:
     walk: str
     shoppers: int
     seed: int = 1
+    known: Literal["walk", "positions", "anchors"] = "walk"
+    """What the gateway knows of the shop: a technician has walked it, or its plan alone, or only which anchor is in which zone.
+    """
 
     @property
     def name(self) -> str:
         """As in the file of figures."""
-        return f"{self.plan}, {self.walk}"
+        return f"{self.plan}, {self.walk}" + ("" if self.known == "walk" else f", {self.known} only")
 
 
 SETS = (
@@ -60,6 +68,9 @@ SETS = (
     WalkSet("supermarket", "normal", 4),
     WalkSet("supermarket", "standing", 1),
     WalkSet("supermarket", "border", 3),
+    WalkSet("demo-shop", "normal", 6, known="positions"),
+    WalkSet("demo-shop", "normal", 6, known="anchors"),
+    WalkSet("supermarket", "normal", 4, known="positions"),
 )
 
 
@@ -112,27 +123,50 @@ WORSE: Mapping[str, float] = {
 """How far a figure may be from the stored one: accuracy may fall, the others may rise by so much."""
 
 
-def listen(walks: WalkSet) -> list[Told]:
-    """Walk one set through a pipeline at default settings."""
-    plan = built_in_plan(walks.plan)
-    shop = StoreInABox(
-        plan,
-        seed=walks.seed,
+def _shop(plan: str, walk: str, seed: int, shoppers: int) -> StoreInABox:
+    return StoreInABox(
+        built_in_plan(plan),
+        seed=seed,
         shop_seed=SHOP_SEED,
-        shoppers=walks.shoppers,
+        shoppers=shoppers,
         strangers=STRANGERS,
         start_wall_ms=START_MS,
         store_number=STORE_NUMBER,
         day_start_s=0,
         beacon_uuid=bytes(range(16)),
         arrivals_within_ms=60_000,
-        walk=WALKS[walks.walk],
+        walk=WALKS[walk],
         consent=Consent.OFFERS | Consent.ANALYTICS,
     )
+
+
+@cache
+def walked(plan: str) -> ZoneModel:
+    """What is learnt from a technician's walk through the shop along a marked path."""
+    shop = _shop(plan, "survey", SURVEY_SEED, 1)
+    lines = (line.encode() for line in sighting_lines(shop))
+    return learn(read_recording(lines, "the walk"), plan_of(shop.shop))
+
+
+def _known(shop: Shop, known: str) -> Shop:
+    """The shop as far as the gateway knows it."""
+    if known != "anchors":
+        return shop
+    return Shop(
+        {name: replace(zone, polygon=None) for name, zone in shop.zones.items()},
+        {name: replace(anchor, at_m=None) for name, anchor in shop.anchors.items()},
+    )
+
+
+def listen(walks: WalkSet) -> list[Told]:
+    """Walk one set through a pipeline at default settings."""
+    shop = _shop(walks.plan, walks.walk, walks.seed, walks.shoppers)
     last_ms = max(shopper.leaves_ms for shopper in shop.shoppers)
     names, rosters = _rosters(shop, last_ms)
     ids = count()
-    pipeline = Pipeline(shop.shop, Tuning(time_zone=UTC), lambda: str(next(ids)), Instant(0, START_MS))
+    pipeline = Pipeline(_known(shop.shop, walks.known), Tuning(time_zone=UTC), lambda: str(next(ids)), Instant(0, START_MS))
+    if walks.known == "walk":
+        pipeline.use_model(walked(walks.plan))
     for roster in rosters:
         pipeline.use_roster(roster)
     pipeline.tick(Instant(0, START_MS), ClockQuality.SYNCHRONISED)
