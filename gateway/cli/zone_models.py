@@ -1,0 +1,126 @@
+"""`gateway zone model`: the models that were learnt from walks, as the running daemon or its files have them."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gateway.cli.change import print_json
+from gateway.cli.columns import columns
+from gateway.cli.reach import Gateway
+from gateway.contract.recording import MAX_MODEL_BYTES, read_model
+from gateway.contract.walks import (
+    ExportModelRequest,
+    ImportModelRequest,
+    ModelExported,
+    ModelKept,
+    Models,
+    ModelsRequest,
+    UseModelRequest,
+)
+from gateway.core.sanitiser import printable
+from gateway.errors import ConfigurationError, DiskError
+from gateway.io.clock import SystemClock
+from gateway.io.input_file import read_input
+
+if TYPE_CHECKING:
+    from gateway.daemon.kept_walks import KeptWalks
+
+_LARGEST = 3_500_000
+_BY = {
+    "model": "by the model in force",
+    "positions": "by the receivers' positions",
+    "anchors": "by which anchor belongs to which zone",
+}
+
+
+def run_list(config: Path, *, as_json: bool) -> None:
+    """Print the kept models."""
+    gateway = Gateway(config)
+    models = gateway.ask(ModelsRequest(), Models)
+    _show(models or Models(models=_kept(gateway).models()), as_json=as_json)
+
+
+def run_use(config: Path, version: int | Literal["previous", "none"], *, as_json: bool) -> None:
+    """Choose a model, and print them."""
+    gateway = Gateway(config)
+    models = gateway.ask(UseModelRequest(version=version), Models)
+    if models is None:
+        kept = _kept(gateway)
+        kept.use(version)
+        models = Models(models=kept.models())
+    if as_json:
+        print_json(models)
+        return
+    chosen = next((one for one in models.models if one.in_force), None)
+    when = "from now on" if models.located_by is not None else "when it starts; it is not running"
+    what = f"with zone model {chosen.version}" if chosen else "without a zone model"
+    print(f"the gateway locates {what} {when}")
+    if models.trouble is not None:
+        print(f"note: {printable(models.trouble, limit=400)}")
+
+
+def run_export(config: Path, file: Path, version: int | None, *, as_json: bool) -> None:
+    """Write a model."""
+    gateway = Gateway(config)
+    exported = gateway.ask(ExportModelRequest(version=version), ModelExported)
+    if exported is None:
+        exported = _kept(gateway).export(version)
+    half = file.with_name(f"{file.name}.new")
+    try:
+        half.write_text(exported.model, encoding="utf-8")
+        half.replace(file)
+    except OSError as error:
+        raise DiskError(f"cannot be written ({error.strerror}).", where=printable(str(file)), do="Check the folder.") from error
+    if as_json:
+        print_json(exported)
+    else:
+        print(f"zone model {exported.version}: {printable(str(file))}")
+
+
+def run_import(config: Path, file: Path, *, as_json: bool) -> None:
+    """Keep a model as the next version."""
+    where = printable(str(file))
+    octets = read_input(file, min(_LARGEST, MAX_MODEL_BYTES))
+    if len(octets) > _LARGEST:
+        raise ConfigurationError("is larger than a model that can be imported.", where=where, do="Learn it with fewer receivers.")
+    read_model(octets, where)
+    text = octets.decode()
+    gateway = Gateway(config)
+    models = gateway.ask(ImportModelRequest(model=text), Models)
+    if models is None:
+        kept = _kept(gateway)
+        kept.take(text, SystemClock().now().wall_ms)
+        models = Models(models=kept.models())
+    if as_json:
+        print_json(models)
+        return
+    newest = models.models[0].version
+    print(f"kept as zone model {newest}; put it in force: gateway zone model use {newest}")
+
+
+def _kept(gateway: Gateway) -> "KeptWalks":
+    """Its files, while no daemon runs."""
+    from gateway.daemon.kept_walks import KeptWalks
+
+    gateway.become_service_user()
+    return KeptWalks(gateway.settings)
+
+
+def _show(models: Models, *, as_json: bool) -> None:
+    if as_json:
+        print_json(models)
+        return
+    if not models.models:
+        print("no zone model yet; walk the zones: gateway zone walk ZONE")
+    else:
+        print("\n".join(columns(("model", "in force", "made", "from", "right"), [_row(one) for one in models.models])))
+    if models.located_by is not None:
+        print(f"shoppers are located {_BY[models.located_by]}")
+    if models.trouble is not None:
+        print(f"note: {printable(models.trouble, limit=400)}")
+
+
+def _row(one: ModelKept) -> tuple[object, ...]:
+    made = None if one.made_time is None else f"{datetime.fromtimestamp(one.made_time / 1000).astimezone():%Y-%m-%d %H:%M}"
+    origin = {"walks": f"{len(one.walks)} walks", "import": "a file", "unknown": None}[one.origin]
+    return one.version, one.in_force, made, origin, None if one.accuracy is None else f"{one.accuracy:.0%}"

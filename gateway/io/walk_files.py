@@ -1,0 +1,97 @@
+"""The folder of accepted walks: by zone a recording and what was measured when it was accepted, readable by the service alone.
+
+::
+
+    walks/dairy.jsonl   the test device's sightings, in the neutral recording format
+    walks/dairy.json    when it was walked, and the figures that must not get worse
+    walks/models.made.json   what is known of the kept zone models besides the models
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from gateway.errors import ConfigurationError, DiskError
+
+_RECORDING, _ABOUT, _MODELS = ".jsonl", ".json", "models.made"
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class WalkFiles:
+    """Text in, text out; a file is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def zones(self) -> tuple[str, ...]:
+        """Those with an accepted walk, in order."""
+        try:
+            names = sorted(path.stem for path in self.folder.glob(f"*{_RECORDING}") if not path.name.startswith("."))
+        except OSError as error:
+            raise _unreadable(self.folder, error) from error
+        return tuple(name for name in names if (self.folder / f"{name}{_ABOUT}").exists())
+
+    def path(self, zone: str) -> Path:
+        """Its recording."""
+        return self.folder / f"{zone}{_RECORDING}"
+
+    def read(self, zone: str) -> tuple[bytes, bytes]:
+        """(recording, what stands beside it)."""
+        return _read(self.path(zone)), _read(self.folder / f"{zone}{_ABOUT}")
+
+    def write(self, zone: str, recording: str, about: str) -> None:
+        """Replace the zone's walk."""
+        self._write(f"{zone}{_RECORDING}", recording)
+        self._write(f"{zone}{_ABOUT}", about)
+
+    def write_about(self, zone: str, about: str) -> None:
+        """Replace what stands beside the recording."""
+        self._write(f"{zone}{_ABOUT}", about)
+
+    def read_models(self) -> bytes | None:
+        """What is known of the kept models."""
+        path = self.folder / f"{_MODELS}{_ABOUT}"
+        return _read(path) if path.exists() else None
+
+    def write_models(self, text: str) -> None:
+        """Replace it."""
+        self._write(f"{_MODELS}{_ABOUT}", text)
+
+    def _write(self, name: str, text: str) -> None:
+        temporary: str | None = None
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # mkstemp makes files that their owner alone may read and write.
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.folder / name)
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    Path(temporary).unlink()
+            raise DiskError(
+                f"cannot be written ({error.strerror}).", where=str(self.folder / name), do="Check folder, owner and free space."
+            ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"cannot be read ({error.strerror}).", where=str(path), do="Check its owner, or walk the zone again."
+    )
