@@ -1,4 +1,4 @@
-"""The app's side of the wire, for the demo and the tests: keeps every offer once, shows none late, returns receipts."""
+"""The app's side of the wire, for the demo and the tests: keeps every offer once, shows none late or taken back."""
 
 import asyncio
 import logging
@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from gateway.contract.messages import AppOffer, Receipt, ReceiptData, read
+from gateway.contract import strict_json
+from gateway.contract.messages import AppOffer, Receipt, ReceiptData, WithdrawnOffer, validated
 from gateway.contract.settings import Broker
 from gateway.contract.topics import app_offer, app_receipt, inbox_of
 from gateway.errors import Untrusted
@@ -31,6 +33,13 @@ def _first(db: Database) -> None:
     )
 
 
+@APP(name="0002_withdrawn")
+def _withdrawn(db: Database) -> None:
+    db.execute(
+        "CREATE TABLE withdrawn (offer TEXT PRIMARY KEY, inbox TEXT NOT NULL, reason TEXT NOT NULL, told INTEGER NOT NULL) STRICT"
+    )
+
+
 class Inboxes:
     """One or several apps behind one connection."""
 
@@ -42,11 +51,16 @@ class Inboxes:
         clock: Clock,
         *,
         on_offer: Callable[[str, AppOffer, bool], None] | None = None,
+        on_withdrawn: Callable[[str, WithdrawnOffer], None] | None = None,
         client_id: str | None = None,
     ) -> None:
-        """``on_offer(inbox, offer, is_new)`` is called for every offer that may be shown, also when it comes again."""
+        """``on_offer(inbox, offer, is_new)`` is called for every offer that may be shown, also when it comes again.
+
+        ``on_withdrawn(inbox, withdrawn)``: for one that is taken back, once.
+        """
         self._clock = clock
         self._on_offer = on_offer
+        self._on_withdrawn = on_withdrawn
         self._database = DatabaseThread(path, lambda: open_database(path, APP))
         self._queue: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue()
         """Offers as they arrive; ``None`` after a new connection, to send the receipts that are still owed."""
@@ -93,29 +107,43 @@ class Inboxes:
             await self._send_receipts()
 
     async def _take(self, topic: str, payload: bytes) -> None:
+        inbox = inbox_of(topic) or ""
         try:
-            offer = read(AppOffer, payload, "offer")
+            document = strict_json.parse(payload, "offer")
+            if document.get("type") == WithdrawnOffer.model_fields["type"].default:
+                await self._take_back(inbox, validated(WithdrawnOffer, document, "withdrawn offer"))
+                return
+            offer = validated(AppOffer, document, "offer")
         except Untrusted as error:
             log.warning("offer refused: %s", error)
             return
-        inbox = inbox_of(topic) or ""
         now_ms = self._clock.now().wall_ms
         late = now_ms > offer.expirytime
-        is_new = await self._database.run(lambda db: _keep(db, inbox, offer, payload, now_ms, late=late))
-        if self._on_offer is not None and not late:
-            self._on_offer(inbox, offer, is_new)
+        fate = await self._database.run(lambda db: _keep(db, inbox, offer, payload, now_ms, late=late))
+        if self._on_offer is not None and not late and fate != "withdrawn":
+            self._on_offer(inbox, offer, fate == "new")
+
+    async def _take_back(self, inbox: str, withdrawn: WithdrawnOffer) -> None:
+        data = withdrawn.data
+        is_new = await self._database.run(lambda db: _take_back(db, inbox, data.offer, data.reason))
+        if is_new and self._on_withdrawn is not None:
+            self._on_withdrawn(inbox, withdrawn)
 
     async def _send_receipts(self) -> None:
         """A receipt is an application message: it is owed until the broker has it."""
-        for offer, inbox in await self._database.run(_owed_receipts):
-            now_ms = self._clock.now().wall_ms
-            data = ReceiptData(offer=offer, state="shown")
-            receipt = Receipt(id=f"{offer}-shown", source=f"app/{inbox}", time=now_ms, data=data)
-            try:
-                await self._session.publish(Publication.of(app_receipt(inbox), receipt, now_ms=now_ms))
-            except BrokerLost:
-                return
-            await self._database.run(partial(_receipt_sent, offer=offer))
+        for state, owed, sent in (
+            ("shown", _owed_receipts, _receipt_sent),
+            ("withdrawn", _owed_withdrawals, _withdrawal_told),
+        ):
+            for offer, inbox in await self._database.run(owed):
+                now_ms = self._clock.now().wall_ms
+                data = ReceiptData.model_validate({"offer": offer, "state": state})
+                receipt = Receipt(id=f"{offer}-{state}", source=f"app/{inbox}", time=now_ms, data=data)
+                try:
+                    await self._session.publish(Publication.of(app_receipt(inbox), receipt, now_ms=now_ms))
+                except BrokerLost:
+                    return
+                await self._database.run(partial(sent, offer=offer))
 
 
 def _owed_receipts(db: Database) -> list[tuple[str, str]]:
@@ -126,12 +154,31 @@ def _receipt_sent(db: Database, offer: str) -> None:
     db.execute("UPDATE offer SET receipt_sent = 1 WHERE offer = ?", [offer])
 
 
-def _keep(db: Database, inbox: str, offer: AppOffer, payload: bytes, now_ms: int, *, late: bool) -> bool:
-    """True when the offer is new."""
-    before = db.execute("SELECT times FROM offer WHERE offer = ?", [offer.data.offer]).fetchone()
-    if before is not None:
+def _owed_withdrawals(db: Database) -> list[tuple[str, str]]:
+    return list(db.execute("SELECT offer, inbox FROM withdrawn WHERE told = 0").fetchall())
+
+
+def _withdrawal_told(db: Database, offer: str) -> None:
+    db.execute("UPDATE withdrawn SET told = 1 WHERE offer = ?", [offer])
+
+
+def _take_back(db: Database, inbox: str, offer: str, reason: str) -> bool:
+    """True when it is news. It came again: central has not seen the receipt."""
+    is_new = db.execute("SELECT 1 FROM withdrawn WHERE offer = ?", [offer]).fetchone() is None
+    db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?, ?, 0)", [offer, inbox, reason])
+    return is_new
+
+
+def _keep(
+    db: Database, inbox: str, offer: AppOffer, payload: bytes, now_ms: int, *, late: bool
+) -> Literal["new", "known", "withdrawn"]:
+    """What the offer is to the app; one that was taken back before it came is never shown."""
+    name = offer.data.offer
+    if db.execute("SELECT 1 FROM withdrawn WHERE offer = ?", [name]).fetchone() is not None:
+        return "withdrawn"
+    if db.execute("SELECT 1 FROM offer WHERE offer = ?", [name]).fetchone() is not None:
         # It came again, so central has not seen the receipt.
-        db.execute("UPDATE offer SET times = times + 1, receipt_sent = 0 WHERE offer = ?", [offer.data.offer])
-        return False
-    db.execute("INSERT INTO offer VALUES (?, ?, ?, ?, 1, ?, 0)", [offer.data.offer, inbox, payload.decode(), now_ms, int(late)])
-    return True
+        db.execute("UPDATE offer SET times = times + 1, receipt_sent = 0 WHERE offer = ?", [name])
+        return "known"
+    db.execute("INSERT INTO offer VALUES (?, ?, ?, ?, 1, ?, 0)", [name, inbox, payload.decode(), now_ms, int(late)])
+    return "new"

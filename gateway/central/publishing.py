@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 
 from sqlite_utils import Database
 
-from gateway.central import records
+from gateway.central import pieces, records
+from gateway.central.contexts import SOURCE
 from gateway.contract.downlinks import (
     MAX_RECORDS_PER_CHUNK,
     MAX_SHOPPERS,
@@ -15,6 +16,7 @@ from gateway.contract.downlinks import (
     split_roster,
     to_base64,
 )
+from gateway.contract.promotions import Promotion
 from gateway.contract.settings import CentralStore
 from gateway.contract.topics import StoreTopics
 from gateway.core.model import Consent, RosterEntry
@@ -30,7 +32,6 @@ _MAX_DELTA = 500
 """More changes than this at once go out as a new manifest."""
 _SETTLE_MS = 5_000
 """A manifest follows its deltas this much later, so that a gateway that missed one catches up."""
-SOURCE = "central"
 
 
 @dataclass(slots=True)
@@ -54,6 +55,9 @@ class StorePublisher:
     _days: dict[int, _Day] = field(default_factory=dict)
     _catalogue: tuple[str, int] | None = None
     """(promotions as text, when signed) of the catalogue in force."""
+    _counted: tuple[Promotion, ...] = ()
+    """Promotions of which there are only so many."""
+    _sold_out: tuple[str, ...] = ()
     _keys: dict[tuple[bytes, int], RosterEntry] = field(default_factory=dict)
 
     def is_due(self, now_ms: int) -> bool:
@@ -65,13 +69,19 @@ class StorePublisher:
             or any(day.manifest_due_ms is not None and now_ms >= day.manifest_due_ms for day in self._days.values())
         )
 
+    def runs_out(self, db: Database, now_ms: int) -> bool:
+        """Whether the last piece of something has gone, or one has come back, since the catalogue was signed."""
+        return pieces.sold_out(db, self.store, self._counted, now_ms) != self._sold_out
+
     def _today(self, now_ms: int) -> int:
         return day_of(now_ms // 1000 // WINDOW_S, self.settings.day_start_s)
 
     def catalogue(self, db: Database, now_ms: int) -> list[Publication]:
         """The catalogue, when it has changed or is a day old."""
         promotions = records.promotions(db, self.store)
-        text = repr(promotions)
+        self._counted = tuple(p for p in promotions if p.quantity is not None or p.quantity_per_store is not None)
+        self._sold_out = pieces.sold_out(db, self.store, self._counted, now_ms)
+        text = repr((promotions, self._sold_out))
         if self._catalogue is not None and self._catalogue[0] == text and now_ms - self._catalogue[1] < _DAY_MS:
             return []
         document = Catalogue(
@@ -79,6 +89,8 @@ class StorePublisher:
             version=records.next_version(db, f"catalogue/{self.store}"),
             not_after=now_ms + _CATALOGUE_LIFE_MS,
             promotions=promotions,
+            quiet_hours=self.settings.quiet_hours,
+            sold_out=self._sold_out,
         )
         self._catalogue = (text, now_ms)
         envelope = self.signer.seal(document, source=SOURCE, time_ms=now_ms)

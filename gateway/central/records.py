@@ -6,6 +6,7 @@ of its own; the service notices by ``PRAGMA data_version``.
 
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -18,6 +19,11 @@ from gateway.core.model import PUSH_KINDS, Consent
 from gateway.errors import ConfigurationError
 
 CENTRAL = Migrations("central")
+
+MOST_RECEIPTS = 100
+"""For one offer: there are seven states, and apps repeat themselves."""
+NAMELESS = "shopper = NULL, data = json_remove(data, '$.shopper', '$.visit')"
+"""SQL: what makes an event nobody's."""
 
 _FIRST = (
     "CREATE TABLE version (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT",
@@ -69,16 +75,86 @@ def _health(db: Database) -> None:
     db.execute("CREATE TABLE staff_outbox (id TEXT PRIMARY KEY, store TEXT NOT NULL, payload TEXT NOT NULL) STRICT")
 
 
+_SHOPPERS = (
+    """CREATE TABLE profile (inbox TEXT PRIMARY KEY REFERENCES shopper (inbox) ON DELETE CASCADE, version INTEGER NOT NULL,
+        segments TEXT NOT NULL, language TEXT, watch_list TEXT NOT NULL, card TEXT UNIQUE) STRICT""",
+    """CREATE TABLE visited (inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, store TEXT, started_ms INTEGER,
+        last_ms INTEGER NOT NULL, PRIMARY KEY (inbox, store, started_ms)) STRICT""",
+    """CREATE TABLE till_receipt (store TEXT, receipt TEXT, inbox TEXT NOT NULL REFERENCES shopper (inbox) ON DELETE CASCADE,
+        purchase_ms INTEGER NOT NULL, amount TEXT NOT NULL, refunds TEXT, PRIMARY KEY (store, receipt)) STRICT""",
+    "CREATE INDEX till_receipt_inbox ON till_receipt (inbox, purchase_ms)",
+    """CREATE TABLE bought (inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, gtin TEXT, last_ms INTEGER NOT NULL,
+        PRIMARY KEY (inbox, gtin)) STRICT""",
+    """CREATE TABLE web_order (store TEXT, number TEXT, inbox TEXT NOT NULL REFERENCES shopper (inbox) ON DELETE CASCADE,
+        version INTEGER NOT NULL, state TEXT NOT NULL, changed_ms INTEGER NOT NULL, attribution TEXT, told_visit TEXT,
+        PRIMARY KEY (store, number)) STRICT""",
+    "CREATE INDEX web_order_inbox ON web_order (inbox)",
+    """CREATE TABLE wish (inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, kind TEXT, name TEXT, wanted INTEGER NOT NULL,
+        changed_ms INTEGER NOT NULL, reminded_ms INTEGER, PRIMARY KEY (inbox, kind, name)) STRICT""",
+    """CREATE TABLE stopped (inbox TEXT PRIMARY KEY REFERENCES shopper (inbox) ON DELETE CASCADE,
+        since_ms INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE granted_ever (inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, promotion_id TEXT,
+        times INTEGER NOT NULL, PRIMARY KEY (inbox, promotion_id)) STRICT""",
+    """CREATE TABLE holdout (inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, promotion_id TEXT, is_held INTEGER NOT NULL,
+        decided_ms INTEGER NOT NULL, PRIMARY KEY (inbox, promotion_id)) STRICT""",
+    """CREATE TABLE piece (offer TEXT PRIMARY KEY, promotion_id TEXT NOT NULL, store TEXT NOT NULL, taken_ms INTEGER NOT NULL,
+        until_ms INTEGER) STRICT""",
+    "CREATE INDEX piece_promotion ON piece (promotion_id, store)",
+    """CREATE TABLE context (store TEXT, rid TEXT, version INTEGER NOT NULL, document TEXT NOT NULL,
+        PRIMARY KEY (store, rid)) STRICT""",
+    "ALTER TABLE visit ADD COLUMN name TEXT",
+    "ALTER TABLE visit ADD COLUMN zone TEXT",
+    "ALTER TABLE visit ADD COLUMN started_ms INTEGER",
+    "ALTER TABLE visit ADD COLUMN is_open INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE offer ADD COLUMN category TEXT",
+    "ALTER TABLE offer ADD COLUMN is_test INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE offer ADD COLUMN withdrawn TEXT",
+    "ALTER TABLE offer ADD COLUMN push INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE offer ADD COLUMN cool_down_group TEXT",
+    "ALTER TABLE offer ADD COLUMN cool_until_ms INTEGER",
+    "CREATE INDEX offer_inbox ON offer (inbox, promotion_id)",
+    "CREATE INDEX offer_promotion ON offer (promotion_id, decided_ms)",
+    "CREATE INDEX receipt_offer ON receipt (offer)",
+    "CREATE INDEX receipt_inbox ON receipt (inbox, state)",
+    "ALTER TABLE event ADD COLUMN shopper TEXT",
+    "UPDATE event SET shopper = json_extract(data, '$.shopper')",
+    "CREATE INDEX event_shopper ON event (shopper, store) WHERE shopper IS NOT NULL",
+    "CREATE INDEX event_received ON event (received_ms)",
+    "ALTER TABLE app_outbox ADD COLUMN is_withdrawal INTEGER NOT NULL DEFAULT 0",
+    """INSERT INTO granted_ever SELECT inbox, promotion_id, count(*) FROM offer
+        WHERE reason IS NULL AND inbox IN (SELECT inbox FROM shopper) GROUP BY inbox, promotion_id""",
+)
+
+
+@CENTRAL(name="0005_shoppers")
+def _shoppers(db: Database) -> None:
+    for statement in _SHOPPERS:
+        db.execute(statement)
+
+
 # ---- events -------------------------------------------------------------------------------------------------------------------
 
 
 def keep_event(db: Database, store: str, gateway: str, event: UplinkEvent | LaterEvent, now_ms: int) -> bool:
-    """Store an event; False when it was there already."""
+    """Store an event; False when it was there already.
+
+    Of a pseudonym that is nobody's (any more) only that something happened: what was on its way at an opt-out is not kept either.
+    """
+    shopper = _shopper_of(event)
     added = db.execute(
-        "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [store, gateway, event.epoch, event.seq, event.type, event.time, now_ms, event.data.model_dump_json()],
+        "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [store, gateway, event.epoch, event.seq, event.type, event.time, now_ms, event.data.model_dump_json(), shopper],
     ).rowcount
+    if added and shopper is not None and inbox_of(db, store, shopper) is None:
+        key = [store, gateway, event.epoch, event.seq]
+        db.execute(f"UPDATE event SET {NAMELESS} WHERE store = ? AND gateway = ? AND epoch = ? AND seq = ?", key)  # noqa: S608
     return bool(added)
+
+
+def _shopper_of(event: UplinkEvent | LaterEvent) -> str | None:
+    """Whose it is, also where only a newer gateway knows what it says."""
+    shopper = getattr(event.data, "shopper", None)
+    return shopper if isinstance(shopper, str) else None
 
 
 def begin_stream(db: Database, store: str, gateway: str, epoch: str, oldest_seq: int) -> None:
@@ -103,16 +179,6 @@ def contiguous(db: Database, store: str, gateway: str, epoch: str) -> int:
     if seq != before:
         db.execute("UPDATE stream SET contiguous = ? WHERE store = ? AND gateway = ? AND epoch = ?", [seq, *key])
     return seq
-
-
-def visit_number(db: Database, store: str, rid: str, at_ms: int, gap_ms: int) -> int:
-    """Number of the shopper's visit as central sees it, whatever a gateway calls it: a new one after ``gap_ms`` without event."""
-    row = db.execute("SELECT number, last_ms FROM visit WHERE store = ? AND rid = ?", [store, rid]).fetchone()
-    number, last_ms = (1, at_ms) if row is None else (int(row[0]), int(row[1]))
-    if at_ms - last_ms >= gap_ms:
-        number += 1
-    db.execute("INSERT OR REPLACE INTO visit VALUES (?, ?, ?, ?)", [store, rid, number, max(at_ms, last_ms)])
-    return number
 
 
 # ---- gateways -----------------------------------------------------------------------------------------------------------------
@@ -226,10 +292,62 @@ def granted_today(db: Database, store: str, rid: str, promotion_id: str) -> int:
     )
 
 
+def granted_ever(db: Database, inbox: str, promotion_id: str) -> int:
+    """Grants of one promotion to one shopper, in all stores."""
+    row = db.execute("SELECT times FROM granted_ever WHERE inbox = ? AND promotion_id = ?", [inbox, promotion_id]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def granted_since(db: Database, inbox: str, promotion_id: str, since_ms: int) -> int:
+    """Grants of one promotion to one shopper since then, in all stores."""
+    question = "SELECT count(*) FROM offer WHERE inbox = ? AND promotion_id = ? AND reason IS NULL AND decided_ms > ?"
+    return int(db.execute(question, [inbox, promotion_id, since_ms]).fetchone()[0])
+
+
+def granted_to_all_since(db: Database, promotion_id: str, since_ms: int) -> int:
+    """Grants of one promotion to everybody but test shoppers since then, in all stores."""
+    question = "SELECT count(*) FROM offer WHERE promotion_id = ? AND reason IS NULL AND is_test = 0 AND decided_ms >= ?"
+    return int(db.execute(question, [promotion_id, since_ms]).fetchone()[0])
+
+
+def granted_elsewhere_since(db: Database, inbox: str, store: str, since_ms: int) -> dict[str, int]:
+    """By promotion, grants to one shopper in the other stores since then."""
+    question = (
+        "SELECT promotion_id, count(*) FROM offer WHERE inbox = ? AND store <> ? AND reason IS NULL AND decided_ms >= ?"
+        " GROUP BY promotion_id ORDER BY promotion_id"
+    )
+    return {str(name): int(count) for name, count in db.execute(question, [inbox, store, since_ms]).fetchall()}
+
+
+def cool_down_group(promotion: Promotion) -> str:
+    """Promotions that share a cool-down; a promotion without group is one of its own."""
+    return promotion.cool_down_group or f"/{promotion.promotion_id}"
+
+
+def granted_in_store_since(db: Database, store: str, promotion_id: str, since_ms: int) -> int:
+    """Grants of one promotion to everybody but test shoppers since then, in one store."""
+    question = (
+        "SELECT count(*) FROM offer WHERE promotion_id = ? AND store = ? AND reason IS NULL AND is_test = 0 AND decided_ms >= ?"
+    )
+    return int(db.execute(question, [promotion_id, store, since_ms]).fetchone()[0])
+
+
+def granted_in_visit(db: Database, store: str, rid: str, visit: int, promotion_id: str) -> int:
+    """Grants of one promotion during a visit."""
+    question = "SELECT count(*) FROM offer WHERE store = ? AND rid = ? AND visit = ? AND promotion_id = ? AND reason IS NULL"
+    return int(db.execute(question, [store, rid, visit, promotion_id]).fetchone()[0])
+
+
+def cools_down(db: Database, store: str, rid: str, group: str, at_ms: int) -> bool:
+    """Whether something of this group was granted to the pseudonym so lately that nothing more of it may be."""
+    question = "SELECT 1 FROM offer WHERE store = ? AND rid = ? AND cool_down_group = ? AND reason IS NULL AND cool_until_ms > ?"
+    return db.execute(question, [store, rid, group, at_ms]).fetchone() is not None
+
+
 def pushes_in_visit(db: Database, store: str, rid: str, visit: int) -> int:
     """Grants that spent the push of a visit."""
     kinds = db.execute(
-        "SELECT kind FROM offer WHERE store = ? AND rid = ? AND visit = ? AND reason IS NULL", [store, rid, visit]
+        "SELECT kind FROM offer WHERE store = ? AND rid = ? AND visit = ? AND push = 1 AND reason IS NULL", [store, rid, visit]
     ).fetchall()
     return sum(kind in PUSH_KINDS for (kind,) in kinds)
 
@@ -244,15 +362,19 @@ def keep_decision(  # noqa: PLR0913 -- a decision is this many facts
     visit: int,
     reason: str | None,
     now_ms: int,
+    promotion: Promotion | None = None,
+    is_test: bool = False,
 ) -> Decided:
     """Note a decision for good."""
+    cool_until_ms = None if promotion is None else proposal.matched_time + promotion.cool_down_s * 1000
     db.execute(
-        "INSERT INTO offer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO offer (offer, store, gateway, rid, inbox, promotion_id, kind, visit, reason, decided_ms, deadline_ms,"
+        " is_test, push, category, cool_down_group, cool_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             proposal.offer,
             store,
             gateway,
-            proposal.shopper,
+            "" if inbox is None else proposal.shopper,
             inbox,
             proposal.promotion_id,
             proposal.kind,
@@ -260,32 +382,68 @@ def keep_decision(  # noqa: PLR0913 -- a decision is this many facts
             reason,
             now_ms,
             proposal.deadline,
+            int(is_test),
+            int(proposal.push),
+            None if promotion is None else promotion.category,
+            None if promotion is None else cool_down_group(promotion),
+            cool_until_ms,
         ],
     )
+    if reason is None and inbox is not None and not is_test:
+        db.execute(
+            "INSERT INTO granted_ever SELECT inbox, ?, 1 FROM shopper WHERE inbox = ?"
+            " ON CONFLICT DO UPDATE SET times = times + 1",
+            [proposal.promotion_id, inbox],
+        )
     return Decided(proposal.offer, store, gateway, reason, proposal.deadline)
 
 
-def queue_for_app(db: Database, offer: str, inbox: str, payload: bytes, deadline_ms: int) -> None:
-    """A granted offer waits for the app's first receipt."""
-    db.execute("INSERT INTO app_outbox VALUES (?, ?, ?, ?)", [offer, inbox, payload.decode(), deadline_ms])
+def queue_for_app(db: Database, offer: str, inbox: str, payload: bytes, deadline_ms: int, *, is_withdrawal: bool = False) -> None:
+    """A granted offer waits for the app's first receipt, its withdrawal, which takes its place, for that of the withdrawal."""
+    db.execute(
+        "INSERT OR REPLACE INTO app_outbox (offer, inbox, payload, deadline_ms, is_withdrawal) VALUES (?, ?, ?, ?, ?)",
+        [offer, inbox, payload.decode(), deadline_ms, int(is_withdrawal)],
+    )
 
 
-def waiting_for_apps(db: Database, now_ms: int) -> list[tuple[str, str, bytes, int]]:
-    """(offer, inbox, payload, deadline) of what no app has confirmed; what has become late is dropped."""
+class ForApp(NamedTuple):
+    """What no app has confirmed."""
+
+    offer: str
+    inbox: str
+    payload: bytes
+    deadline_ms: int
+    is_withdrawal: bool
+
+    @property
+    def key(self) -> str:
+        """The message's ``id``."""
+        return withdrawal_id(self.offer) if self.is_withdrawal else self.offer
+
+
+def withdrawal_id(offer: str) -> str:
+    """The ``id`` of the message that takes an offer back."""
+    return f"{offer}-withdrawn"
+
+
+def waiting_for_apps(db: Database, now_ms: int) -> list[ForApp]:
+    """The oldest first; what has become late is dropped."""
     db.execute("DELETE FROM app_outbox WHERE deadline_ms <= ?", [now_ms])
-    rows = db.execute("SELECT offer, inbox, payload, deadline_ms FROM app_outbox ORDER BY rowid").fetchall()
-    return [(row[0], row[1], row[2].encode(), row[3]) for row in rows]
+    rows = db.execute("SELECT offer, inbox, payload, deadline_ms, is_withdrawal FROM app_outbox ORDER BY rowid").fetchall()
+    return [ForApp(row[0], row[1], row[2].encode(), row[3], bool(row[4])) for row in rows]
 
 
 def keep_receipt(db: Database, receipt_id: str, inbox: str, offer: str, state: str, time_ms: int) -> bool:
     """Store a receipt for an offer of this inbox, which has therefore arrived.
 
-    False when the receipt is known already or the offer is not this inbox's.
+    False when the receipt is known already, the offer is not this inbox's, or its app has said too much of it.
     """
     own = db.execute("SELECT 1 FROM offer WHERE offer = ? AND inbox = ?", [offer, inbox]).fetchone()
     if own is None:
         return False
-    db.execute("DELETE FROM app_outbox WHERE offer = ?", [offer])
+    db.execute("DELETE FROM app_outbox WHERE offer = ? AND is_withdrawal = ?", [offer, int(state == "withdrawn")])
+    if db.execute("SELECT count(*) FROM receipt WHERE offer = ?", [offer]).fetchone()[0] >= MOST_RECEIPTS:
+        return False
     added = db.execute("INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?)", [receipt_id, inbox, offer, state, time_ms])
     return bool(added.rowcount)
 
@@ -319,8 +477,10 @@ def fate_of(db: Database, store: str, offer: str) -> Fate | None:
 def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[str], *, is_test: bool = False) -> None:
     """An app whose owner consented: its inbox, key and the stores whose region it met; a test shopper's knows no caps.
 
+    Another key is a consent given anew, which ends what a complaint has stopped.
     ``ConfigurationError`` when a store would have more shoppers than a roster can hold.
     """
+    db.execute("DELETE FROM stopped WHERE inbox = ? AND inbox IN (SELECT inbox FROM shopper WHERE ku <> ?)", [inbox, ku])
     db.execute(
         "INSERT INTO shopper VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET ku = excluded.ku, consent = excluded.consent, is_test = excluded.is_test",
@@ -336,12 +496,30 @@ def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[st
 
 
 def opt_out(db: Database, inbox: str) -> bool:
-    """Forget an app; False when it is not known. Offers that wait for it are dropped, past ones stay countable."""
+    """Forget an app and everything that is known of its owner; False when it is not known.
+
+    Offers that wait for it are dropped. Past offers and events stay countable, without the pseudonym; where that of an earlier
+    day still stands, nothing links it to anybody.
+    """
+    for store, rid in db.execute("SELECT store, rid FROM pseudonym WHERE inbox = ?", [inbox]).fetchall():
+        forget_pseudonym(db, store, rid)
+    for store, rid in db.execute("SELECT DISTINCT store, rid FROM offer WHERE inbox = ?", [inbox]).fetchall():
+        forget_pseudonym(db, store, rid)
+    told = "SELECT store || '-' || number || '-' || told_visit || '-pickup' FROM web_order WHERE inbox = ?"
+    db.execute(f"DELETE FROM staff_outbox WHERE id IN ({told})", [inbox])  # noqa: S608
     db.execute("DELETE FROM app_outbox WHERE inbox = ?", [inbox])
     # A receipt would still tell whose pseudonym an offer went to.
     db.execute("DELETE FROM receipt WHERE inbox = ?", [inbox])
     db.execute("UPDATE offer SET inbox = NULL WHERE inbox = ?", [inbox])
     return bool(db.execute("DELETE FROM shopper WHERE inbox = ?", [inbox]).rowcount)
+
+
+def forget_pseudonym(db: Database, store: str, rid: str) -> None:
+    """What happened to a pseudonym stays countable, and is nobody's any more."""
+    db.execute("DELETE FROM visit WHERE store = ? AND rid = ?", [store, rid])
+    db.execute("DELETE FROM context WHERE store = ? AND rid = ?", [store, rid])
+    db.execute("UPDATE offer SET rid = '' WHERE store = ? AND rid = ?", [store, rid])
+    db.execute(f"UPDATE event SET {NAMELESS} WHERE store = ? AND shopper = ?", [store, rid])  # noqa: S608
 
 
 def shoppers(db: Database) -> list[tuple[str, Consent, list[str]]]:
@@ -371,6 +549,8 @@ def name_pseudonyms(db: Database, store: str, day: int, pseudonyms: list[tuple[s
 
 def forget_pseudonyms(db: Database, store: str, before_day: int) -> None:
     """Past days can no longer be asked for."""
+    past = "(SELECT rid FROM pseudonym WHERE store = ?1 AND day < ?2)"
+    db.execute(f"DELETE FROM context WHERE store = ?1 AND rid IN {past}", [store, before_day])  # noqa: S608
     db.execute("DELETE FROM pseudonym WHERE store = ? AND day < ?", [store, before_day])
 
 
@@ -380,6 +560,23 @@ def inbox_of(db: Database, store: str, rid: str) -> tuple[str, Consent, bool] | 
         "SELECT inbox, consent, is_test FROM pseudonym JOIN shopper USING (inbox) WHERE store = ? AND rid = ?", [store, rid]
     ).fetchone()
     return None if row is None else (row[0], Consent(row[1]), bool(row[2]))
+
+
+def pseudonyms_of(db: Database, inbox: str) -> list[tuple[str, str]]:
+    """(store, rid) by which an app is known today and on the days about it."""
+    rows = db.execute("SELECT store, rid FROM pseudonym WHERE inbox = ? ORDER BY store, rid", [inbox]).fetchall()
+    return [(str(store), str(rid)) for store, rid in rows]
+
+
+def is_enrolled(db: Database, inbox: str) -> bool:
+    """Whether an app is known."""
+    return db.execute("SELECT 1 FROM shopper WHERE inbox = ?", [inbox]).fetchone() is not None
+
+
+def consent_of(db: Database, inbox: str) -> Consent:
+    """To what an app's owner has consented; to nothing where it is not known."""
+    row = db.execute("SELECT consent FROM shopper WHERE inbox = ?", [inbox]).fetchone()
+    return Consent.NONE if row is None else Consent(row[0])
 
 
 def replace_promotions(db: Database, store: str, promotions: tuple[Promotion, ...]) -> None:

@@ -10,16 +10,16 @@ from functools import partial
 
 from sqlite_utils import Database
 
-from gateway.central import records
-from gateway.central.publishing import SOURCE, StorePublisher
-from gateway.central.records import CENTRAL, Decided
-from gateway.central.rules import Facts, refusal
+from gateway.central import records, retention, visits
+from gateway.central.contexts import SOURCE, Desk, desks_of
+from gateway.central.deciding import decide
+from gateway.central.intake import Intake
+from gateway.central.publishing import StorePublisher
+from gateway.central.records import CENTRAL, Decided, ForApp
 from gateway.central.staff import alarm_of, fares_of
 from gateway.contract.messages import (
     Ack,
     AckData,
-    AppOffer,
-    AppOfferData,
     BeaconHealthChanged,
     CentralState,
     CentralStateData,
@@ -28,24 +28,35 @@ from gateway.contract.messages import (
     GatewayStatus,
     LaterEvent,
     OfferMatched,
-    OfferMatchedData,
+    Order,
+    Profile,
     Receipt,
     ReceiverHealthChanged,
+    TillReceipt,
     UplinkEvent,
     VisitEnded,
+    VisitStarted,
+    Wish,
+    ZoneDwelled,
+    ZoneEntered,
     ZoneExited,
     read,
     read_event,
 )
-from gateway.contract.promotions import Promotion
 from gateway.contract.settings import CentralSettings
 from gateway.contract.topics import (
     ANY_EVENT,
+    ANY_ORDER,
     ANY_RECEIPT,
     ANY_STATUS,
+    ANY_TILL_RECEIPT,
+    ANY_WISH,
     CENTRAL_STATE,
+    PROFILE,
     StoreTopics,
     app_offer,
+    app_wish,
+    entrance_of,
     gateway_of,
     inbox_of,
 )
@@ -53,6 +64,7 @@ from gateway.core.model import Consent
 from gateway.errors import Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock
+from gateway.io.keys import shopper_key
 from gateway.io.signing import Signer
 from gateway.io.store.database import DatabaseThread, open_database
 
@@ -72,6 +84,13 @@ class _Replies:
     stored_up_to: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """By stream, the highest number up to which nothing is missing."""
     decisions: list[Decided] = field(default_factory=list)
+    begun: set[tuple[str, str]] = field(default_factory=set)
+    """(store, pseudonym) whose visit begins, or whose gateway may have forgotten: told of, whether anything is new or not."""
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    """(store, pseudonym) of whom something was heard: told of if it is new."""
+    touched: set[str] = field(default_factory=set)
+    """Inboxes of which something has changed."""
+    contexts: list[Publication] = field(default_factory=list)
 
 
 class Central:
@@ -89,26 +108,31 @@ class Central:
             "central",
             will=lambda: self._state("offline"),
             birth=self._birth,
-            subscriptions=[ANY_STATUS, ANY_EVENT, ANY_RECEIPT],
+            subscriptions=[ANY_STATUS, ANY_EVENT, ANY_RECEIPT, ANY_WISH, ANY_TILL_RECEIPT, ANY_ORDER, PROFILE],
             handle=self._receive,
             clock=clock,
             jitter=random.random,
         )
         self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_MAX_QUEUED)
         self._publishers: dict[str, StorePublisher] = {}
-        self._promotions: dict[str, dict[str, Promotion]] = {}
+        self._known_desks: dict[str, Desk] | None = None
+        """``None``: promotions may have changed."""
+        self._holdout_secret = b""
         self._for_apps = asyncio.Event()
         self._staff_waits = True
         """Whether there may be something for the staff; so may it be from before the start."""
         self._staff_unreached = False
+        self._telling_staff = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``."""
         await self._database.start()
+        self._holdout_secret = shopper_key(self._settings.state_dir / "holdout.key")
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._session.run(), name="broker"),
+                    group.create_task(self._forget_old(), name="retention"),
                     group.create_task(self._work(), name="work"),
                     group.create_task(self._publish_downlinks(), name="downlinks"),
                     group.create_task(self._publish_offers(), name="offers"),
@@ -143,30 +167,55 @@ class Central:
                 log.warning("uplink refused: %s", error)
         for stream in replies.streams:
             replies.stored_up_to[stream] = records.contiguous(db, *stream)
+        self._gather_contexts(db, replies)
         return replies
 
     def _store_one(self, db: Database, topic: str, payload: bytes, replies: _Replies) -> None:
-        now_ms = self._clock.now().wall_ms
-        inbox = inbox_of(topic)
-        if inbox is not None:
-            receipt = read(Receipt, payload, "receipt")
-            records.keep_receipt(db, receipt.id, inbox, receipt.data.offer, receipt.data.state, receipt.time)
+        inbox, entrance = inbox_of(topic), entrance_of(topic)
+        if inbox is not None or entrance is not None or topic == PROFILE:
+            touched = self._take_in(db, topic, payload)
+            if touched is not None:
+                replies.touched.add(touched)
+                self._staff_waits = True
             return
         origin = gateway_of(topic)
         if origin is None or origin[0] not in self._settings.stores:
             raise Untrusted("is of a store that central does not serve.", where="uplink")
         if topic.endswith("/status"):
             self._store_status(db, *origin, payload, replies)
-            return
-        store, gateway = origin
+        else:
+            self._store_event(db, *origin, payload, replies)
+
+    def _take_in(self, db: Database, topic: str, payload: bytes) -> str | None:
+        """What an app, a till, the web shop or the CRM tells; returns of whom it is."""
+        now_ms = self._clock.now().wall_ms
+        intake = Intake(self._desks(db))
+        inbox, entrance = inbox_of(topic), entrance_of(topic)
+        if inbox is not None:
+            if topic == app_wish(inbox):
+                return intake.wish(db, inbox, read(Wish, payload, "wish"), now_ms)
+            return intake.app_receipt(db, inbox, read(Receipt, payload, "receipt"), now_ms)
+        if entrance is None:
+            return intake.profile(db, read(Profile, payload, "profile").data)
+        if entrance[1] == "receipt":
+            return intake.till_receipt(db, entrance[0], read(TillReceipt, payload, "till receipt").data, now_ms)
+        return intake.order(db, entrance[0], read(Order, payload, "order").data, now_ms)
+
+    def _store_event(self, db: Database, store: str, gateway: str, payload: bytes, replies: _Replies) -> None:
+        now_ms = self._clock.now().wall_ms
         event = read_event(payload, "event")
         replies.streams.add((store, gateway, event.epoch))
         is_new = records.keep_event(db, store, gateway, event, now_ms)
         if is_new and isinstance(event, BeaconHealthChanged | ReceiverHealthChanged):
             self._keep_health(db, store, gateway, event)
-        visit = self._visit(db, store, event) if is_new else 0
+        visit = self._visit(db, store, event, replies) if is_new else 0
         if isinstance(event, OfferMatched):
-            replies.decisions.append(self._decide(db, store, gateway, event.data, visit, now_ms))
+            desk = self._desks(db)[store]
+            decided = decide(db, desk, gateway, event.data, visit=visit, secret=self._holdout_secret, now_ms=now_ms)
+            replies.decisions.append(decided)
+            owner = records.inbox_of(db, store, event.data.shopper)
+            if owner is not None and decided.reason is None:
+                replies.touched.add(owner[0])
 
     def _store_status(self, db: Database, store: str, gateway: str, payload: bytes, replies: _Replies) -> None:
         if not payload:
@@ -178,7 +227,9 @@ class Central:
             return
         records.begin_stream(db, store, gateway, status.epoch, status.oldest_seq or 1)
         replies.streams.add((store, gateway, status.epoch))
-        replies.decisions += records.open_decisions(db, store, gateway, self._clock.now().wall_ms)
+        now_ms = self._clock.now().wall_ms
+        replies.decisions += records.open_decisions(db, store, gateway, now_ms)
+        replies.begun.update((here.store, here.rid) for here in visits.present(db, now_ms, store))
 
     def _keep_health(self, db: Database, store: str, gateway: str, event: BeaconHealthChanged | ReceiverHealthChanged) -> None:
         fares = fares_of(store, gateway, event)
@@ -187,54 +238,84 @@ class Central:
             records.queue_for_staff(db, alarm.id, store, alarm.to_json())
             self._staff_waits = True
 
-    def _visit(self, db: Database, store: str, event: UplinkEvent | LaterEvent) -> int:
-        """The number of the visit that a new event belongs to."""
-        if isinstance(event, VisitEnded | LaterEvent):
+    def _visit(self, db: Database, store: str, event: UplinkEvent | LaterEvent, replies: _Replies) -> int:
+        """The number of the visit that a new event belongs to; what follows from somebody's being in the store."""
+        gap_ms, now_ms = self._settings.visit_gap_s * 1000, self._clock.now().wall_ms
+        stay: tuple[int, int] | None = None
+        zone: str | None = None
+        at_ms = event.time
+        match event:
+            case VisitStarted():
+                stay = event.time, event.time
+            case ZoneEntered() | ZoneDwelled():
+                stay, zone = (event.data.entry_time, event.time), event.data.zone
+            case ZoneExited():
+                at_ms = event.data.exit_time
+                stay = event.data.entry_time, at_ms
+            case VisitEnded():
+                stay = event.data.started_time, event.data.ended_time
+                visits.end(db, store, event.data.shopper, event.data.visit)
+            case OfferMatched():
+                pass
+            case _:
+                return 0
+        shopper, number = event.data.shopper, 0
+        owner = records.inbox_of(db, store, shopper)
+        if owner is None:
             return 0
-        shopper: str | None = getattr(event.data, "shopper", None)
-        if shopper is None:
-            return 0
-        at_ms = event.data.exit_time if isinstance(event, ZoneExited) else event.time
-        return records.visit_number(db, store, shopper, at_ms, self._settings.visit_gap_s * 1000)
+        if not isinstance(event, VisitEnded):
+            number = visits.go_on(db, store, shopper, at_ms, gap_ms, name=event.data.visit, zone=zone)
+            (replies.begun if isinstance(event, VisitStarted) else replies.seen).add((store, shopper))
+        if stay is not None and owner[1] & Consent.ANALYTICS:
+            visits.keep_stay(db, owner[0], store, *stay, gap_ms)
+        if zone is not None and Intake(self._desks(db)).entered(db, store, shopper, event.time, now_ms):
+            self._staff_waits = True
+        return number
 
-    def _decide(self, db: Database, store: str, gateway: str, proposal: OfferMatchedData, visit: int, now_ms: int) -> Decided:
-        """Grant or refuse once; a proposal that comes again gets the same answer."""
-        before = records.decision_of(db, proposal.offer)
-        if before is not None:
-            return before
-        owner = records.inbox_of(db, store, proposal.shopper)
-        inbox, consent, is_test = (None, Consent.NONE, False) if owner is None else owner
-        promotion = self._promotions_of(db, store).get(proposal.promotion_id)
-        claim = records.claim_of(db, store)
-        facts = Facts(
-            now_ms=now_ms,
-            inbox=inbox,
-            consent=consent,
-            promotion=promotion,
-            granted_today=records.granted_today(db, store, proposal.shopper, proposal.promotion_id),
-            pushes_this_visit=records.pushes_in_visit(db, store, proposal.shopper, visit),
-            pushes_per_visit=self._settings.stores[store].pushes_per_visit,
-            decides=claim is None or claim.gateway == gateway,
-            is_test=is_test,
-        )
-        reason = refusal(proposal, facts)
-        decided = records.keep_decision(db, store, gateway, proposal, inbox=inbox, visit=visit, reason=reason, now_ms=now_ms)
-        if reason is None and inbox is not None and promotion is not None:
-            offer = _app_offer(store, proposal, promotion, now_ms)
-            records.queue_for_app(db, proposal.offer, inbox, offer.to_json(), proposal.deadline)
-        return decided
+    def _desks(self, db: Database) -> dict[str, Desk]:
+        """By store, with its promotions as they are now."""
+        if self._known_desks is None:
+            self._known_desks = desks_of(db, self._settings, self.signer)
+        return self._known_desks
 
-    def _promotions_of(self, db: Database, store: str) -> dict[str, Promotion]:
-        if store not in self._promotions:
-            self._promotions[store] = {p.promotion_id: p for p in records.promotions(db, store)}
-        return self._promotions[store]
+    # ---- contexts -------------------------------------------------------------------------------------------------------------
+
+    def _gather_contexts(self, db: Database, replies: _Replies) -> None:
+        """What gateways have to be told of shoppers, after everything that the batch has changed."""
+        now_ms = self._clock.now().wall_ms
+        for inbox in replies.touched:
+            for store, rid in records.pseudonyms_of(db, inbox):
+                if visits.presence(db, store, rid, now_ms) is not None:
+                    replies.seen.add((store, rid))
+        for store, rid in sorted(replies.begun | replies.seen):
+            desk = self._desks(db).get(store)
+            if desk is not None:
+                context = desk.context(db, rid, now_ms, only_changed=(store, rid) not in replies.begun)
+                replies.contexts += [] if context is None else [context]
+
+    def _contexts_of_present(self, db: Database, *, only_changed: bool) -> list[Publication]:
+        """Of everybody who is in a store."""
+        now_ms, desks = self._clock.now().wall_ms, self._desks(db)
+        found = [
+            desks[here.store].context(db, here.rid, now_ms, only_changed=only_changed)
+            for here in visits.present(db, now_ms)
+            if here.store in desks
+        ]
+        return [context for context in found if context is not None]
+
+    async def _forget_old(self) -> None:
+        """What has been kept for long enough goes, a little at a time."""
+        while True:
+            while await self._database.run(lambda db: retention.forget_old(db, self._clock.now().wall_ms)):
+                await self._clock.sleep_ms(_POLL_MS)
+            await self._clock.sleep_ms(retention.EVERY_MS)
 
     # ---- answers out ----------------------------------------------------------------------------------------------------------
 
     async def _answer(self, replies: _Replies) -> None:
         """Acknowledge and decide; what is lost with the link is said again when the gateway or central comes back."""
         now_ms = self._clock.now().wall_ms
-        publications = [self._decision(decided, now_ms) for decided in replies.decisions]
+        publications = replies.contexts + [self._decision(decided, now_ms) for decided in replies.decisions]
         for (store, gateway, epoch), seq in sorted(replies.stored_up_to.items()):
             ack = Ack(id=f"{epoch}-{seq}", source=SOURCE, time=now_ms, data=AckData(epoch=epoch, seq=seq))
             publications.append(Publication.of(StoreTopics(store, gateway).ack, ack, now_ms=now_ms))
@@ -245,16 +326,19 @@ class Central:
 
     async def _tell_staff(self) -> None:
         """Alarms for people, in order; what is lost with the link is told when a gateway has been heard again."""
-        for alarm, store, payload in await self._database.run(records.waiting_for_staff):
-            try:
-                await self._session.publish(Publication(StoreTopics(store, "").staff, payload, correlation=alarm))
-            except BrokerLost as error:
-                if not self._staff_unreached:
-                    log.warning("the staff of store %s cannot be told of an alarm yet: %s", store, error)
-                self._staff_unreached = True
-                return
-            await self._database.run(partial(records.told_staff, alarm_id=alarm))
-        self._staff_waits = self._staff_unreached = False
+        async with self._telling_staff:
+            # Before it is read: what is queued meanwhile is looked for again.
+            self._staff_waits = False
+            for alarm, store, payload in await self._database.run(records.waiting_for_staff):
+                try:
+                    await self._session.publish(Publication(StoreTopics(store, "").staff, payload, correlation=alarm))
+                except BrokerLost as error:
+                    if not self._staff_unreached:
+                        log.warning("the staff of store %s cannot be told of an alarm yet: %s", store, error)
+                    self._staff_waits = self._staff_unreached = True
+                    return
+                await self._database.run(partial(records.told_staff, alarm_id=alarm))
+            self._staff_unreached = False
 
     def _decision(self, decided: Decided, now_ms: int) -> Publication:
         decision = Decision.model_validate(
@@ -282,7 +366,7 @@ class Central:
                 sent.clear()
             self._for_apps.clear()
             waiting = await self._database.run(partial(records.waiting_for_apps, now_ms=self._clock.now().wall_ms))
-            sent = {offer: sent[offer] for offer, *_ in waiting if offer in sent}
+            sent = {each.key: sent[each.key] for each in waiting if each.key in sent}
             try:
                 for first in range(0, len(waiting), _BATCH):
                     await self._publish_some_offers(waiting[first : first + _BATCH], sent)
@@ -290,15 +374,15 @@ class Central:
                 continue
             await self._until_for_apps(min((due_ms for _, due_ms in sent.values()), default=None))
 
-    async def _publish_some_offers(self, waiting: list[tuple[str, str, bytes, int]], sent: dict[str, tuple[int, int]]) -> None:
+    async def _publish_some_offers(self, waiting: list[ForApp], sent: dict[str, tuple[int, int]]) -> None:
         now = self._clock.now()
         due: list[str] = []
         publications: list[Publication] = []
-        for offer, inbox, payload, deadline_ms in waiting:
-            if sent.get(offer, (0, now.mono_ms))[1] <= now.mono_ms and deadline_ms > now.wall_ms:
-                due.append(offer)
-                expiry_s = (deadline_ms - now.wall_ms + 999) // 1000
-                publications.append(Publication(app_offer(inbox), payload, expiry_s=expiry_s, correlation=offer))
+        for each in waiting:
+            if sent.get(each.key, (0, now.mono_ms))[1] <= now.mono_ms and each.deadline_ms > now.wall_ms:
+                due.append(each.key)
+                expiry_s = (each.deadline_ms - now.wall_ms + 999) // 1000
+                publications.append(Publication(app_offer(each.inbox), each.payload, expiry_s=expiry_s, correlation=each.key))
 
         def confirmed(index: int) -> None:
             times, _ = sent.get(due[index], (0, 0))
@@ -328,18 +412,26 @@ class Central:
                 # The broker may have lost what it retained.
                 self._publishers.clear()
             changed = seen != (version, self._session.connections)
+            anew = seen[1] != self._session.connections
             if changed:
-                self._promotions.clear()
+                self._known_desks = None
             seen = (version, self._session.connections)
-            publications = await self._database.run(partial(self._downlinks, changed=changed))
+            publications = await self._database.run(partial(self._downlinks, changed=changed, anew=anew))
             try:
                 await self._session.publish_all(publications)
             except BrokerLost:
                 seen = (-1, -1)
+            if changed:
+                # Orders and refunds may have been told on the command line.
+                self._for_apps.set()
+                await self._tell_staff()
             await self._clock.sleep_ms(_POLL_MS)
 
-    def _downlinks(self, db: Database, *, changed: bool) -> list[Publication]:
-        """What every store has to be told; looked for only when the file or the calendar gives a reason."""
+    def _downlinks(self, db: Database, *, changed: bool, anew: bool) -> list[Publication]:
+        """What every store has to be told; looked for only when the file or the calendar gives a reason, or a last piece went.
+
+        ``anew``: over a new connection, so that the broker may have lost what was said before.
+        """
         now_ms = self._clock.now().wall_ms
         out: list[Publication] = []
         for store, settings in self._settings.stores.items():
@@ -347,9 +439,11 @@ class Central:
             if publisher is None:
                 publisher = StorePublisher(store, settings, self._settings.roster_days, self.signer)
                 self._publishers[store] = publisher
-            if changed or publisher.is_due(now_ms):
+            if changed or publisher.is_due(now_ms) or publisher.runs_out(db, now_ms):
                 out += publisher.catalogue(db, now_ms)
                 out += publisher.roster(db, now_ms)
+        if changed:
+            out += self._contexts_of_present(db, only_changed=not anew)
         return out
 
     async def _birth(self) -> list[Publication]:
@@ -361,13 +455,3 @@ class Central:
         data = CentralStateData.model_validate({"state": state, "instance": self._instance})
         message = CentralState(id=secrets.token_hex(8), source=SOURCE, time=now_ms, data=data)
         return Publication.of(CENTRAL_STATE, message, now_ms=now_ms, retain=True)
-
-
-def _app_offer(store: str, proposal: OfferMatchedData, promotion: Promotion, now_ms: int) -> AppOffer:
-    return AppOffer(
-        id=proposal.offer,
-        source=SOURCE,
-        time=now_ms,
-        expirytime=proposal.deadline,
-        data=AppOfferData.granted(store, proposal, promotion),
-    )

@@ -19,7 +19,7 @@ from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
 from gateway.cli.promotions_file import TableDefaults, read_promotions, refuse
 from gateway.contract.fields import InboxId, explain, to_rfc3339
-from gateway.contract.messages import AppOffer
+from gateway.contract.messages import AppOffer, WithdrawnOffer
 from gateway.contract.offer_view import PromotionsImported
 from gateway.contract.promotion_lint import lint
 from gateway.contract.promotions import PromotionsFile
@@ -31,7 +31,7 @@ from gateway.errors import ConfigurationError, WrongCommand
 from gateway.io.clock import SystemClock
 from gateway.io.keys import shopper_key
 from gateway.io.signing import Signer
-from gateway.io.store.database import drop_backups, transact
+from gateway.io.store.database import cut_log, drop_backups, transact
 
 T = TypeVar("T")
 _SHOWN_ERRORS = 5
@@ -58,7 +58,7 @@ def import_promotions(config: Path, file: Path, store: str | None, defaults: Tab
     """All promotions of the file, or none; ``store`` may be left out where central has one."""
     settings = read_settings(config, CentralSettings)
     if store is None:
-        store = _only_store(settings)
+        store = only_store(settings)
     check_store(settings, store)
     given = read_promotions(file, defaults)
     refuse(given.problems, file)
@@ -82,7 +82,8 @@ def import_promotions(config: Path, file: Path, store: str | None, defaults: Tab
         print(f"{len(document.promotions)} promotions for {store}")
 
 
-def _only_store(settings: CentralSettings) -> str:
+def only_store(settings: CentralSettings) -> str:
+    """The one store that central serves; ``WrongCommand`` when it has several."""
     if len(settings.stores) != 1:
         raise WrongCommand(
             f"central has {len(settings.stores)} stores; name one with --store: {listed(sorted(settings.stores))}."
@@ -108,7 +109,9 @@ def opt_out(config: Path, inbox: str) -> None:
     settings = read_settings(config, CentralSettings)
     if not _change(settings, lambda db: records.opt_out(db, inbox)):
         raise ConfigurationError("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
-    drop_backups(settings.state_dir / "central.db")
+    path = settings.state_dir / "central.db"
+    drop_backups(path)
+    cut_log(path, CENTRAL)
     print(f"{printable(inbox)} is forgotten")
 
 
@@ -125,8 +128,15 @@ def watch_inbox(config: Path, inbox: str, file: Path, *, as_json: bool) -> None:
             title = offer.data.title.get("en") or next(iter(offer.data.title.values()))
             print(f"{to_rfc3339(offer.time)}  {printable(title)}  ({printable(offer.data.zone)})", flush=True)
 
+    def take_back(_: str, withdrawn: WithdrawnOffer) -> None:
+        if as_json:
+            print(json.dumps({"new": False, **withdrawn.model_dump(mode="json", exclude_none=True)}), flush=True)
+        else:
+            print(f"{to_rfc3339(withdrawn.time)}  {printable(withdrawn.data.promotion_id)} was taken back", flush=True)
+
     async def serve() -> None:
-        await Inboxes(settings.broker, [inbox], file, SystemClock(), on_offer=show).run(stop_on_signals())
+        inboxes = Inboxes(settings.broker, [inbox], file, SystemClock(), on_offer=show, on_withdrawn=take_back)
+        await inboxes.run(stop_on_signals())
 
     asyncio.run(serve())
 

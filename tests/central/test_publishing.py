@@ -16,7 +16,8 @@ import pytest
 from sqlite_utils import Database
 
 from gateway.central import records
-from gateway.central.publishing import SOURCE, StorePublisher
+from gateway.central.contexts import SOURCE
+from gateway.central.publishing import StorePublisher
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
 from gateway.contract.downlinks import Catalogue, RosterChunk, RosterDelta, RosterManifest, to_base64

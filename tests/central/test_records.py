@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from gateway.central import records
+from gateway.central import records, visits
 from gateway.central.records import CENTRAL
 from gateway.contract.downlinks import MAX_SHOPPERS
 from gateway.contract.messages import LaterEvent, OfferMatchedData, UplinkEvent, read_event
@@ -126,14 +126,14 @@ def test_the_epochs_of_a_gateway_are_streams_of_their_own(db: Database) -> None:
     ],
 )
 def test_a_visit_ends_after_half_an_hour_without_event(db: Database, seconds: list[int], numbers: list[int]) -> None:
-    assert [records.visit_number(db, "demo", ANNA, NOW_MS + 1000 * s, GAP_MS) for s in seconds] == numbers
+    assert [visits.go_on(db, "demo", ANNA, NOW_MS + 1000 * s, GAP_MS) for s in seconds] == numbers
 
 
 def test_visits_of_two_shoppers_and_stores_are_counted_apart(db: Database) -> None:
-    assert records.visit_number(db, "demo", ANNA, NOW_MS, GAP_MS) == 1
-    assert records.visit_number(db, "demo", "1122334455667788", NOW_MS + GAP_MS, GAP_MS) == 1
-    assert records.visit_number(db, "other", ANNA, NOW_MS + GAP_MS, GAP_MS) == 1
-    assert records.visit_number(db, "demo", ANNA, NOW_MS + GAP_MS, GAP_MS) == 2
+    assert visits.go_on(db, "demo", ANNA, NOW_MS, GAP_MS) == 1
+    assert visits.go_on(db, "demo", "1122334455667788", NOW_MS + GAP_MS, GAP_MS) == 1
+    assert visits.go_on(db, "other", ANNA, NOW_MS + GAP_MS, GAP_MS) == 1
+    assert visits.go_on(db, "demo", ANNA, NOW_MS + GAP_MS, GAP_MS) == 2
 
 
 # ---- offers -------------------------------------------------------------------------------------------------------------------

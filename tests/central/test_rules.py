@@ -13,6 +13,9 @@ NOW_MS = 1_790_000_000_000
 PROMOTION = Promotion.model_validate(
     {"promotion_id": "bread", "long_title": {"en": "Bread"}, "zones": ["bakery"], "daily_cap": 2}
 )
+CAPPED = PROMOTION.model_copy(
+    update={"weekly_cap": 3, "lifetime_cap": 4, "chain_cap_day": 5, "category": "bakery"},
+)
 GOOD = Facts(
     now_ms=NOW_MS,
     inbox="anna",
@@ -56,6 +59,19 @@ def proposal(kind: PromotionKind = "offer", deadline: int = NOW_MS + 30_000) -> 
         (replace(GOOD, pushes_per_visit=0), "push_spent"),
         (replace(GOOD, decides=False), "not_decider"),
         (replace(GOOD, decides=False, is_test=True), "not_decider"),
+        (replace(GOOD, is_stopped=True), "stopped"),
+        (replace(GOOD, is_stopped=True, is_test=True), "stopped"),
+        (replace(GOOD, promotion=CAPPED, granted_this_week=2), None),
+        (replace(GOOD, promotion=CAPPED, granted_this_week=3), "cap_week"),
+        (replace(GOOD, promotion=CAPPED, granted_ever=3), None),
+        (replace(GOOD, promotion=CAPPED, granted_ever=4), "cap_lifetime"),
+        (replace(GOOD, promotion=CAPPED, granted_to_all_today=4), None),
+        (replace(GOOD, promotion=CAPPED, granted_to_all_today=5), "cap_chain"),
+        (replace(GOOD, promotion=CAPPED, muted_categories=frozenset({"wine"})), None),
+        (replace(GOOD, promotion=CAPPED, muted_categories=frozenset({"bakery"})), "muted_category"),
+        (replace(GOOD, is_left=False), "quantity"),
+        (replace(GOOD, is_left=False, pushes_this_visit=1), "push_spent"),
+        (replace(GOOD, is_left=False, is_test=True), None),
     ],
 )
 def test_each_reason(facts: Facts, reason: str | None) -> None:

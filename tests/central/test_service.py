@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import logging
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,14 +15,35 @@ import aiomqtt
 import pytest
 
 from gateway.central import records
+from gateway.central.contexts import keep_profile
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
-from gateway.contract.messages import Ack, AppOffer, CentralState, Decision, Receipt, ReceiptData, StaffAlarm, read
+from gateway.contract.downlinks import Catalogue, ShopperContext
+from gateway.contract.fields import to_rfc3339
+from gateway.contract.messages import (
+    Ack,
+    AppOffer,
+    CentralState,
+    CloudEvent,
+    Decision,
+    Order,
+    Profile,
+    ProfileData,
+    Receipt,
+    ReceiptData,
+    StaffAlarm,
+    StaffPickup,
+    TillReceipt,
+    Wish,
+    WithdrawnOffer,
+    read,
+)
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import CentralSettings, CentralStore
 from gateway.core.model import Consent
 from gateway.core.token import day_of, derive_pseudonym, window_of
 from gateway.io.clock import SystemClock
+from gateway.io.signing import Signer, Verifier
 from gateway.io.store.database import transact
 from tests.contract.examples import EPOCH, EVENTS, OTHERS
 from tests.fakes.mosquitto import Mosquitto
@@ -34,6 +57,13 @@ PROMOTIONS = tuple(
         {"promotion_id": "bread", "long_title": {"de": "Brot", "en": "Bread"}, "promotion_url": "https://example.org/bread"},
         {"promotion_id": "milk", "long_title": {"en": "Milk"}},
         {"promotion_id": "card", "kind": "info", "long_title": {"en": "A card"}},
+        {
+            "promotion_id": "coupon",
+            "kind": "coupon",
+            "long_title": {"en": "A coupon"},
+            "audience": {"field": "basket_today", "operator": "more_than", "value": "50.00 EUR"},
+        },
+        {"promotion_id": "deal", "kind": "info", "long_title": {"en": "A deal"}, "quantity": 10},
     )
 )
 
@@ -52,15 +82,20 @@ class World:
         self.settings = CentralSettings(
             state_dir=folder / "central",
             broker=broker.settings(),
-            stores={"demo": CentralStore(store_number=4711, day_start_s=self.day_start_s)},
+            stores={
+                "demo": CentralStore(store_number=4711, day_start_s=self.day_start_s),
+                "south": CentralStore(store_number=4712, day_start_s=self.day_start_s),
+            },
         )
         self.path = self.settings.state_dir / "central.db"
+        self.keys = dict(KEYS)
         self.heard: list[tuple[str, bytes]] = []
         self.client: aiomqtt.Client
         self._seq = 0
 
-    def pseudonym(self, inbox: str) -> str:
-        return derive_pseudonym(KEYS[inbox], 4711, day_of(window_of(time.time()), self.day_start_s)).hex()
+    def pseudonym(self, inbox: str, store: str = "demo") -> str:
+        number = self.settings.stores[store].store_number
+        return derive_pseudonym(self.keys[inbox], number, day_of(window_of(time.time()), self.day_start_s)).hex()
 
     @contextlib.asynccontextmanager
     async def central(self) -> AsyncIterator[None]:
@@ -83,6 +118,8 @@ class World:
                 "central/state",
                 "stores/+/down/+/ack",
                 "stores/+/down/+/decision",
+                "stores/+/down/catalogue",
+                "stores/+/down/shopper/+",
                 "stores/+/staff",
                 "app/+/offer",
             ):
@@ -121,6 +158,30 @@ class World:
         found = [read(Decision, payload, "decision").data for payload in self.on("stores/demo/down/pi-1/decision")]
         return ["granted" if decision.granted else decision.reason or "" for decision in found if decision.offer == offer]
 
+    def contexts(self, inbox: str, store: str = "demo") -> list[ShopperContext]:
+        """As the gateway reads them."""
+        verifier = Verifier((Signer.from_file(self.settings.state_dir / "signing.key").public_key,), store)
+        told = self.on(f"stores/{store}/down/shopper/{self.pseudonym(inbox, store)}")
+        return [verifier.open(payload, ShopperContext, where="context", now_ms=now_ms()) for payload in told]
+
+    def sold_out(self, store: str) -> tuple[str, ...] | None:
+        """By the newest catalogue."""
+        verifier = Verifier((Signer.from_file(self.settings.state_dir / "signing.key").public_key,), store)
+        told = self.on(f"stores/{store}/down/catalogue")
+        return verifier.open(told[-1], Catalogue, where="catalogue", now_ms=now_ms()).sold_out if told else None
+
+    def pickups(self) -> list[str]:
+        """What the staff was told of orders, in short."""
+        told = [json.loads(payload) for payload in self.on("stores/demo/staff")]
+        found = [StaffPickup.model_validate(one).data for one in told if one["type"] == "staff.pickup.v1"]
+        return [f"{one.order} {'over' if one.is_over else one.zone}" for one in found]
+
+    def withdrawn(self, inbox: str) -> list[str]:
+        """Offers that were taken back, and why."""
+        told = [json.loads(payload) for payload in self.on(f"app/{inbox}/offer")]
+        found = [WithdrawnOffer.model_validate(one).data for one in told if one["type"] == "app.offer.withdrawn.v1"]
+        return [f"{one.offer} {one.reason}" for one in found]
+
     def alarms(self) -> list[str]:
         """What the staff of the store was told, in short."""
         told = [read(StaffAlarm, payload, "alarm").data for payload in self.on("stores/demo/staff")]
@@ -152,10 +213,27 @@ class World:
         await self.client.publish(f"stores/{store}/up/pi-1/event", json.dumps(document), qos=1)
         return seq
 
+    async def come(self, inbox: str, store: str = "demo") -> None:
+        """The visit starts."""
+        await self.send("visit.started.v1", shopper=self.pseudonym(inbox, store), store=store)
+
+    async def tell(self, topic: str, model: type[CloudEvent], **data: Any) -> None:
+        """What an app, a till, the web shop or the CRM says."""
+        message = model.model_validate({"id": secrets.token_hex(4), "source": "test", "time": now_ms(), "data": data})
+        await self.client.publish(topic, message.to_json(), qos=1)
+
+    async def pay(self, receipt: str, total: str, inbox: str = "anna", **data: Any) -> None:
+        document = {"receipt": receipt, "till": "till-1", "purchase_time": now_ms(), "inbox": inbox, "total": total, **data}
+        await self.tell("stores/demo/in/receipt", TillReceipt, **document)
+
+    async def order(self, state: str, version: int, **data: Any) -> None:
+        document = {"order": "W-1", "inbox": "anna", "version": version, "state": state, "changed_time": now_ms(), **data}
+        await self.tell("stores/demo/in/order", Order, **document)
+
     async def propose(self, offer: str, inbox: str, promotion: str = "bread", *, seq: int | None = None, **data: Any) -> int:
         details = {
             "offer": offer,
-            "shopper": self.pseudonym(inbox) if inbox in KEYS else inbox,
+            "shopper": self.pseudonym(inbox) if inbox in self.keys else inbox,
             "promotion_id": promotion,
             "matched_time": now_ms(),
             "deadline": now_ms() + 60_000,
@@ -169,8 +247,9 @@ class World:
         await self.until(lambda: bool(self.decisions(offer)))
         return self.decisions(offer)[-1]
 
-    async def confirm(self, offer: str, inbox: str, receipt: str = "r-1") -> None:
-        message = Receipt(id=receipt, source=f"app/{inbox}", time=now_ms(), data=ReceiptData(offer=offer, state="shown"))
+    async def confirm(self, offer: str, inbox: str, receipt: str = "r-1", state: str = "shown") -> None:
+        data = ReceiptData.model_validate({"offer": offer, "state": state})
+        message = Receipt(id=receipt, source=f"app/{inbox}", time=now_ms(), data=data)
         await self.client.publish(f"app/{inbox}/receipt", message.to_json(), qos=1)
 
     async def be_born(self, oldest_seq: int, epoch: str = EPOCH, gateway: str = "pi-1", **more: Any) -> None:
@@ -424,6 +503,173 @@ async def test_receipts_are_kept_once_and_for_own_offers_only(world: World) -> N
     ]
 
 
+# ---- contexts -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_context_is_told_when_a_visit_starts_and_whenever_something_changes(world: World) -> None:
+    await world.tell("chain/in/profile", Profile, inbox="anna", version=1, segments=["family"], language="de")
+    await world.until(lambda: world.rows("SELECT version FROM profile") == [(1,)])
+    await world.come("anna")
+    await world.until(lambda: len(world.contexts("anna")) == 1)
+    first = world.contexts("anna")[0]
+    assert (first.segments, first.language, first.basket_today, first.visits_30_days) == (("family",), "de", None, 0)
+    assert abs(first.not_after - now_ms() - 7_200_000) < 60_000
+    await world.pay("r1", "30.00 EUR")
+    await world.until(lambda: len(world.contexts("anna")) == 2)
+    await world.pay("r1", "30.00 EUR")
+    await world.pay("r2", "20.01 EUR")
+    await world.until(lambda: len(world.contexts("anna")) == 3)
+    await world.tell("app/anna/wish", Wish, gtin="4006381333931", wanted=True)
+    await world.until(lambda: len(world.contexts("anna")) == 4)
+    await world.order("ready", 1)
+    await world.until(lambda: len(world.contexts("anna")) == 5)
+    last = world.contexts("anna")[-1]
+    assert (last.basket_today, last.watch_list, last.order_state) == ("50.01 EUR", ("4006381333931",), "ready")
+    versions = [context.version for context in world.contexts("anna")]
+    assert versions == sorted(set(versions))
+    async with world.broker.client() as late:
+        await late.subscribe("stores/demo/down/#", qos=1)
+        await world.client.publish("stores/demo/down/end", b"end", qos=1)
+        async for message in late.messages:
+            assert "/shopper/" not in message.topic.value, "nothing about anybody is retained"
+            if message.payload == b"end":
+                break
+
+
+async def test_who_is_not_there_or_wants_no_offers_is_not_told_of(world: World) -> None:
+    await world.come("ben")
+    await world.pay("r1", "30.00 EUR", inbox="chiara")
+    await world.come("anna")
+    await world.until(lambda: len(world.contexts("anna")) == 1)
+    assert world.contexts("ben") == world.contexts("chiara") == []
+
+
+async def test_who_consents_to_offers_alone_is_told_of_after_the_first_proposal(world: World) -> None:
+    """Nothing but her offers comes up, so nothing else can start it."""
+    await world.answer("o1", "chiara")
+    await world.until(lambda: len(world.contexts("chiara")) == 1)
+    assert world.rows("SELECT count(*) FROM visited") == [(0,)]
+
+
+async def test_contexts_are_told_again_at_a_birth_and_at_centrals_start(quiet: World) -> None:
+    async with quiet.central():
+        await quiet.until(lambda: len(quiet.rows("SELECT * FROM pseudonym")) == 2 * len(KEYS))
+        await quiet.come("anna")
+        await quiet.until(lambda: len(quiet.contexts("anna")) == 1)
+        await quiet.be_born(1)
+        await quiet.until(lambda: len(quiet.contexts("anna")) == 2)
+    async with quiet.central():
+        await quiet.until(lambda: len(quiet.contexts("anna")) >= 3)
+        await quiet.send("visit.ended.v1", shopper=quiet.pseudonym("anna"))
+        await quiet.until(lambda: quiet.rows("SELECT is_open FROM visit") == [(0,)])
+    before = len(quiet.contexts("anna"))
+    async with quiet.central():
+        await quiet.come("chiara")
+        await quiet.until(lambda: len(quiet.contexts("chiara")) == 1)
+    assert len(quiet.contexts("anna")) == before, "her visit is over"
+    assert len({context.version for context in quiet.contexts("anna")}) == 1, "it is the same"
+
+
+async def test_what_the_command_line_changes_is_told_too(world: World) -> None:
+    await world.come("anna")
+    await world.until(lambda: len(world.contexts("anna")) == 1)
+    data = ProfileData(inbox="anna", version=1, segments=("vip",))
+    transact(world.path, CENTRAL, lambda db: keep_profile(db, data))
+    await world.until(lambda: len(world.contexts("anna")) == 2)
+    assert world.contexts("anna")[-1].segments == ("vip",)
+
+
+# ---- tills, orders, complaints ------------------------------------------------------------------------------------------------
+
+
+async def test_a_refund_takes_a_coupon_back_until_the_app_says_so(quiet: World) -> None:
+    async with quiet.central():
+        await quiet.until(lambda: len(quiet.rows("SELECT * FROM pseudonym")) == 2 * len(KEYS))
+        await quiet.pay("r1", "50.00 EUR")
+        await quiet.until(lambda: len(quiet.rows("SELECT * FROM till_receipt")) == 1)
+        assert await quiet.answer("o1", "anna", "coupon", kind="coupon") == "out_of_date"
+        await quiet.pay("r2", "0.01 EUR")
+        await quiet.until(lambda: len(quiet.rows("SELECT * FROM till_receipt")) == 2)
+        assert await quiet.answer("o2", "anna", "coupon", kind="coupon") == "granted"
+        await quiet.confirm("o2", "anna", "r-1")
+        await quiet.pay("r3", "-0.01 EUR", refunds="r2")
+        await quiet.until(lambda: quiet.withdrawn("anna") == ["o2 refund"])
+    async with quiet.central():
+        await quiet.until(lambda: quiet.withdrawn("anna") == ["o2 refund"] * 2)
+        await quiet.confirm("o2", "anna", "r-2", "withdrawn")
+        await quiet.until(lambda: quiet.rows("SELECT count(*) FROM app_outbox") == [(0,)])
+
+
+async def test_a_pickup_is_told_to_the_staff_and_ended(world: World) -> None:
+    await world.order("ready", 2)
+    await world.order("placed", 1)
+    await world.until(lambda: world.rows("SELECT state FROM web_order") == [("ready",)])
+    await world.come("anna")
+    for _ in range(2):
+        await world.send("zone.entered.v1", shopper=world.pseudonym("anna"), zone="bakery", entry_time=to_rfc3339(now_ms()))
+    await world.until(lambda: world.pickups() == ["W-1 bakery"])
+    await world.order("collected", 3)
+    await world.until(lambda: world.pickups() == ["W-1 bakery", "W-1 over"])
+    (text,) = {json.loads(payload)["data"]["text"]["de"] for payload in world.on("stores/demo/staff")[:1]}
+    assert text == "Jemand holt Bestellung W-1 ab (gesehen in bakery): bitte bereitlegen."
+
+
+async def test_who_complains_gets_nothing_more(world: World) -> None:
+    await world.answer("o1", "anna", "card", kind="info")
+    await world.confirm("o1", "anna", "r-1", "complained")
+    await world.until(lambda: world.rows("SELECT inbox FROM stopped") == [("anna",)])
+    assert await world.answer("o2", "anna") == "stopped"
+
+
+async def test_what_is_wrong_is_refused_with_a_sentence(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await world.pay("r1", "10.00 USD")
+    await world.order("ready", 1, inbox="nobody")
+    await world.tell("chain/in/profile", Profile, inbox="nobody", version=1)
+    await world.client.publish("stores/demo/in/receipt", b'{"type": "till.receipt.v1"}', qos=1)
+    await world.client.publish("stores/other/in/order", b"{}", qos=1)
+    await world.pay("r2", "10.00 EUR", inbox="nobody")
+    await world.pay("r3", "10.00 EUR")
+    await world.until(lambda: world.rows("SELECT receipt FROM till_receipt") == [("r3",)])
+    for sentence in (
+        "till receipt: is in USD; the store's currency is EUR.",
+        "order: is of an inbox that is not enrolled.",
+        "profile: is of an inbox that is not enrolled.",
+        "belongs to nobody who has consented",
+    ):
+        assert any(sentence in message for message in caplog.messages), sentence
+
+
+# ---- counted pieces -----------------------------------------------------------------------------------------------------------
+
+
+async def test_two_gateways_at_once_never_give_out_more_than_there_is(quiet: World) -> None:
+    """Ten pieces, two stores, sixty shoppers, every proposal twice; then both catalogues say so."""
+    crowd = {f"shopper-{number}": bytes([number]) * 32 for number in range(100, 160)}
+    quiet.keys |= crowd
+
+    def enrol(db: Any) -> None:
+        records.replace_promotions(db, "south", PROMOTIONS)
+        for inbox, key in crowd.items():
+            records.enrol(db, inbox, key, Consent.OFFERS, ["demo", "south"])
+
+    transact(quiet.path, CENTRAL, enrol)
+    async with quiet.central():
+        await quiet.until(lambda: len(quiet.rows("SELECT * FROM pseudonym")) == 2 * 3 + 2 * 2 * 60)
+        await quiet.until(lambda: quiet.sold_out("demo") == quiet.sold_out("south") == ())
+        sending = [
+            quiet.propose(f"{store}-{inbox}", inbox, "deal", kind="info", store=store, shopper=quiet.pseudonym(inbox, store))
+            for inbox in crowd
+            for store in ("demo", "south")
+            for _ in range(2)
+        ]
+        await asyncio.gather(*sending)
+        await quiet.until(lambda: quiet.rows("SELECT count(*) FROM offer") == [(120,)])
+        assert quiet.rows("SELECT count(*) FROM offer WHERE reason IS NULL") == [(10,)]
+        assert quiet.rows("SELECT DISTINCT reason FROM offer WHERE reason IS NOT NULL") == [("quantity",)]
+        await quiet.until(lambda: quiet.sold_out("demo") == quiet.sold_out("south") == ("deal",))
+
+
 # ---- beacons and receivers ----------------------------------------------------------------------------------------------------
 
 
@@ -491,6 +737,7 @@ async def test_nothing_that_comes_up_can_stop_it(world: World) -> None:
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         payloads.append(bytes(damaged))
     topics = ["stores/demo/up/pi-1/event", "stores/demo/up/pi-1/status", "app/anna/receipt", "stores/other/up/pi-1/event"]
+    topics += ["app/anna/wish", "stores/demo/in/receipt", "stores/demo/in/order", "chain/in/profile"]
     for payload in payloads:
         for topic in topics:
             await world.client.publish(topic, payload, qos=1)
