@@ -138,19 +138,28 @@ def lint(
     stock: Annotated[
         Path | None, typer.Option(help="Prices and stock (.tsv, .csv): a local inventory feed with gtin, price, quantity, …")
     ] = None,
+    assets: Annotated[
+        Path | None, typer.Option(help="Folder with the pictures that image.url names: they are there, intact and not too large.")
+    ] = None,
+    contexts: Annotated[
+        Path | None, typer.Option(help="Sample shoppers (JSON, a list of contexts) of whom each audience should mean some.")
+    ] = None,
     language: Language = "de",
     zone: Zones = None,
     tag: Tags = None,
     json: Json = False,
 ) -> None:
-    """Look for what is wrong with promotions: expired, unreachable, untranslated, sold out, never winning; 78 on errors.
+    """Look for what would embarrass the shop; 78 on errors, which central would not publish.
+
+    Errors: expired, never in force, unreachable, for nobody, sold out, dearer than before, a broken picture, one code for two
+    discounts. Warnings: a language is missing, never winning beside a better one, two discounts on one product.
 
     Example: gateway offer lint promotions.json --config /etc/beacon-gateway/gateway.toml
     """
     from zoneinfo import ZoneInfo
 
     from gateway.cli.change import print_json
-    from gateway.cli.promotions_file import read_promotions, read_stock
+    from gateway.cli.promotions_file import read_assets, read_contexts, read_promotions, read_stock
     from gateway.cli.reach import Gateway
     from gateway.cli.shop import read_shop_named
     from gateway.contract.promotion_lint import lint as findings_in
@@ -167,7 +176,13 @@ def lint(
         time_zone = gateway.settings.time_zone
         known = gateway.shop().shop if known is None else known
     found = findings_in(
-        given.document, shop=known, now_ms=SystemClock().now().wall_ms, time_zone=ZoneInfo(time_zone), stock=shelf
+        given.document,
+        shop=known,
+        now_ms=SystemClock().now().wall_ms,
+        time_zone=ZoneInfo(time_zone),
+        stock=shelf,
+        assets=None if assets is None else read_assets(assets),
+        contexts=None if contexts is None else read_contexts(contexts),
     )
     report = with_rows(found, given.problems, given.passed_over)
     if json:
@@ -176,6 +191,92 @@ def lint(
         print("\n".join(_report(report)))
     if report.errors:
         raise typer.Exit(LINT_ERRORS_EXIT_CODE)
+
+
+@app.command("new", epilog=json_shape("with --list: templates (name, story, about); else a promotions file"))
+def new(
+    template: Annotated[
+        str | None, typer.Option(help="Name of a template; --list tells which there are.", autocompletion=completion.templates)
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Tell which templates there are.")] = False,
+    promotion_id: Annotated[str | None, typer.Option("--id", help="promotion_id; without it the template's name.")] = None,
+    zone: Annotated[list[str] | None, typer.Option("--zone", help="Where it is offered; may be repeated.")] = None,
+    time_zone: Annotated[str, typer.Option(help="Of the store, for templates that end with a day.")] = "Europe/Berlin",
+    json: Json = False,
+) -> None:
+    """Write a promotion to begin with, one for each story, in German and English; edit it, lint it, import it.
+
+    Example: gateway offer new --template daily-deal --zone electronics > deal.json
+    """
+    import json as json_module
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from gateway.cli.offer_new import promotions_from, templates, told_of, zone_of
+    from gateway.contract.fields import PromotionId, explain
+    from gateway.core.sanitiser import printable
+    from gateway.errors import WrongCommand
+    from gateway.io.clock import SystemClock
+
+    if list_ == (template is not None):
+        raise WrongCommand("either --list or --template NAME was expected.")
+    if template is None:
+        known = templates().values()
+        if json:
+            told = [{"name": each.name, "story": each.story, "about": each.about} for each in known]
+            print(json_module.dumps({"templates": told}, ensure_ascii=False))
+        else:
+            print("\n".join(told_of(known)))
+        return
+    if promotion_id is not None:
+        try:
+            TypeAdapter(PromotionId).validate_python(promotion_id)
+        except ValidationError as error:
+            raise WrongCommand(f"--id {printable(promotion_id, 60)}: {explain(error)}") from error
+    document = promotions_from(
+        template,
+        promotion_id=promotion_id,
+        zones=tuple(zone or ()),
+        now_ms=SystemClock().now().wall_ms,
+        time_zone=zone_of(time_zone),
+    )
+    print(json_module.dumps(document, ensure_ascii=False, indent=None if json else 2))
+
+
+@app.command(
+    "preview",
+    epilog=json_shape(
+        "zone, time, offers (when, promotion_id, gets, reason, detail, audience); with --reach: shoppers, visits, promotions "
+        "(promotion_id, at_most, offers, pushes, visits, shoppers, withheld)"
+    ),
+)
+def preview(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Promotions to look at; without it those of the gateway's catalogue.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Zone that the shopper enters.", autocompletion=completion.zones)] = None,
+    shopper: Annotated[
+        list[str] | None,
+        typer.Option(help="What is known of the shopper: segments=family,vip or visits_30_days=4; may be repeated."),
+    ] = None,
+    context: Annotated[Path | None, typer.Option(help="The same as a JSON object, as central would tell it.")] = None,
+    at: Annotated[str | None, typer.Option(help="Local time of the entry, such as 2026-11-23T17:05; absent: now.")] = None,
+    reach: Annotated[str | None, typer.Option(metavar="DATE", help="Instead: whom it would have reached on this day.")] = None,
+    quiet: Annotated[str | None, typer.Option(metavar="FROM-UNTIL", help="Quiet hours, such as 22:00-07:00.")] = None,
+    shop: Annotated[Path | None, typer.Option(help="Shop file; without it the gateway's shop.")] = None,
+    config: GatewayConfig = CONFIG,
+    json: Json = False,
+) -> None:
+    """Explain who would get what, and why not; or whom promotions would have reached on a day that the ledger knows.
+
+    Nothing is sent. What central alone decides is left out: weekly and lifetime caps, quantities, holdout. A reach is counted
+    with the shop as it is now; rules that ask for what central knows count as if they held ("at most"), or for such a shopper.
+
+    Example: gateway offer preview deal.json --zone dairy --shopper segments=family --shopper visits_30_days=4
+    """
+    from gateway.cli.offer_preview import run_preview
+
+    run_preview(file, zone, shopper or [], context, at=at, day=reach, quiet=quiet, shop=shop, config=config, as_json=json)
 
 
 def _defaults(language: str, zones: list[str] | None, tags: list[str] | None) -> "TableDefaults":

@@ -1,18 +1,27 @@
 """Promotions as a file on the command line: JSON, or a table (.tsv, .csv) as Google's feed and spreadsheets have them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from gateway.contract import strict_json
+from gateway.contract.downlinks import ShopperContext
 from gateway.contract.feeds import Format, RowProblem, StockLine, promotions_of, stock_of
-from gateway.contract.fields import Language
+from gateway.contract.fields import Language, explain
+from gateway.contract.promotion_lint import LARGEST_IMAGE_BYTES, Asset
+from gateway.core import conditions
+from gateway.core.sanitiser import printable
 from gateway.errors import ConfigurationError, Untrusted
 from gateway.io.input_file import read_input
 
 _TABLES: dict[str, Format] = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv"}
 _SHOWN_PROBLEMS = 10
+_LARGEST_ASSET = 64 * LARGEST_IMAGE_BYTES
+"""Of larger files, which are too large anyway, no checksum is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,49 @@ def read_stock(file: Path) -> dict[str, StockLine]:
     table = stock_of(_text(read_input(file, strict_json.MAX_BYTES), file), format_)
     refuse(table.problems, file)
     return {line.gtin: line for line in table.rows}
+
+
+def read_assets(folder: Path) -> dict[str, Asset]:
+    """The files of a folder by name; ``ConfigurationError`` when it cannot be read."""
+    found = {}
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_file():
+                octets = path.read_bytes() if path.stat().st_size <= _LARGEST_ASSET else b""
+                found[path.name] = Asset(hashlib.sha256(octets).hexdigest(), path.stat().st_size, octets[:12])
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot be read ({error.strerror}).", where=str(error.filename or folder), do="Name the folder with the pictures."
+        ) from error
+    return found
+
+
+def read_contexts(file: Path) -> list[conditions.ShopperContext]:
+    """Sample shoppers: a JSON list of contexts, each with the fields of shopper.context.v1 that an audience asks for."""
+    octets = read_input(file, strict_json.MAX_BYTES)
+    try:
+        document = strict_json.parse(b'{"contexts":' + octets + b"}", str(file))
+        if not isinstance(document["contexts"], list) or not document["contexts"]:
+            raise ValueError("a list with at least one was expected")  # noqa: TRY301 -- told like the others
+        return [context_of(each) for each in document["contexts"]]
+    except (Untrusted, ValueError, TypeError) as error:
+        what = error.what if isinstance(error, Untrusted) else printable(error, 600)
+        raise ConfigurationError(
+            f"is no list of contexts ({what}).", where=str(file), do='Write it like [{"segments": ["family"]}].'
+        ) from error
+
+
+def context_of(known: Mapping[str, Any]) -> conditions.ShopperContext:
+    """What is known of a shopper; ``ValueError`` for a field that no context has, or a value that is none."""
+    if not isinstance(known, Mapping):
+        raise ValueError("an object was expected")  # noqa: TRY004 -- of the file, and told like the others
+    envelope = {"store": "preview", "version": 1, "not_after": 0, "shopper": "0" * 16}
+    if known.keys() & envelope.keys():
+        raise ValueError(f"{', '.join(sorted(known.keys() & envelope.keys()))} is not told of a sample shopper")
+    try:
+        return ShopperContext.model_validate({**envelope, **known}).compiled()
+    except ValidationError as error:
+        raise ValueError(explain(error)) from error
 
 
 def refuse(problems: tuple[RowProblem, ...], file: Path) -> None:

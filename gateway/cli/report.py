@@ -10,18 +10,20 @@ from gateway.cli.options import CENTRAL_CONFIG, CONFIG, GatewayConfig, Json, jso
 if TYPE_CHECKING:
     from datetime import date, tzinfo
 
-    from gateway.contract.day_report import DayReport
+    from gateway.central.effect import Outcomes
+    from gateway.contract.day_report import DayReport, EffectDay
 
 app = typer.Typer(help="What a day has brought.", no_args_is_help=True)
 
-_STEPS = "matched, granted, refused, late, shown, opened, saved, dismissed, redeemed"
+_STEPS = "matched, shelf, granted, refused, late, shown, opened, saved, dismissed, redeemed"
 
 
 @app.command(
     "day",
     epilog=json_shape(
         f"store, day, time_zone, visits, offers ({_STEPS}), withheld and refused (by reason), promotions (promotion_id, and as "
-        "offers), zones (zone, entries, withheld)"
+        "offers), zones (zone, entries, withheld), effects (promotion_id, treated, held_out, treated_bought, held_out_bought, "
+        "difference, low, high)"
     ),
 )
 def day(
@@ -36,7 +38,8 @@ def day(
 ) -> None:
     """The day's funnel: visits, offers matched, granted, shown, opened and redeemed, and what was withheld for which reason.
 
-    Of zones where fewer than ten shoppers were nothing is told. Test shoppers do not count.
+    Of zones where fewer than ten shoppers were nothing is told. Test shoppers do not count. What a promotion with a holdout has
+    brought is told with a 95 % interval once 30 shoppers got it and 30 were held out.
 
     Example: gateway report day --day 2026-11-21 --html report.html
     """
@@ -67,9 +70,9 @@ def _report(config: Path, central_config: Path | None, on: str | None) -> "DayRe
     settings = gateway.settings
     zone = ZoneInfo(settings.time_zone)
     which = _date(on, zone)
-    from_ms, until_ms = _bounds(which, zone)
+    from_ms, until_ms = bounds(which, zone)
     # First, because this process may be about to become the gateway's user, who may not read central's files.
-    receipts = _receipts(central_config, settings.store, from_ms, until_ms)
+    receipts, outcomes = _told_by_central(central_config, settings.store, from_ms, until_ms)
     gateway.become_service_user()
     nothing: tuple[list[of_day.DayEvent], list[of_day.DayOffer]] = ([], [])
     events, offers = look(
@@ -77,7 +80,7 @@ def _report(config: Path, central_config: Path | None, on: str | None) -> "DayRe
         lambda db: ([*of_day.events(db, from_ms, until_ms)], [*of_day.offers(db, from_ms, until_ms)]),
         nothing,
     )
-    return day_report(settings.store, which, settings.time_zone, events, offers, receipts)
+    return day_report(settings.store, which, settings.time_zone, events, offers, receipts, outcomes)
 
 
 def _date(text: str | None, zone: "tzinfo") -> "date":
@@ -96,7 +99,7 @@ def _date(text: str | None, zone: "tzinfo") -> "date":
         raise WrongCommand(f"--day {printable(text, 40)}: a date such as 2026-11-21 was expected.") from error
 
 
-def _bounds(day: "date", zone: "tzinfo") -> tuple[int, int]:
+def bounds(day: "date", zone: "tzinfo") -> tuple[int, int]:
     """Wall milliseconds of the first moment of the day and of the next one; 23 to 25 hours."""
     from datetime import date, datetime, time, timedelta
 
@@ -105,24 +108,28 @@ def _bounds(day: "date", zone: "tzinfo") -> tuple[int, int]:
     return int(first.timestamp() * 1000), int(last.timestamp() * 1000)
 
 
-def _receipts(config: Path | None, store: str, from_ms: int, until_ms: int) -> dict[str, set[str]] | None:
-    """``None`` where nobody named central's settings and the usual ones are of no use."""
+def _told_by_central(
+    config: Path | None, store: str, from_ms: int, until_ms: int
+) -> "tuple[dict[str, set[str]] | None, dict[str, Outcomes] | None]":
+    """What the apps told and who bought; ``None`` where nobody named central's settings and the usual ones are of no use."""
     import os
 
+    from gateway.central.effect import outcomes_of_day
     from gateway.central.receipts import states_by_offer
     from gateway.contract.settings import CentralSettings, read_settings
     from gateway.errors import GatewayError
     from gateway.io.store.looking import look
 
     if config is None and not os.access(CENTRAL_CONFIG, os.R_OK):
-        return None
+        return None, None
     try:
         path = read_settings(config or CENTRAL_CONFIG, CentralSettings).state_dir / "central.db"
-        return look(path, lambda db: states_by_offer(db, store, from_ms, until_ms), None)
+        receipts = look(path, lambda db: states_by_offer(db, store, from_ms, until_ms), None)
+        return receipts, look(path, lambda db: outcomes_of_day(db, store, from_ms, until_ms), None)
     except GatewayError:
         if config is not None:
             raise
-        return None
+        return None, None
 
 
 def _write(path: Path, report: "DayReport", language: 'Literal["de", "en"]') -> None:
@@ -142,7 +149,7 @@ def _lines(report: "DayReport") -> list[str]:
 
     lines = [f"store {report.store}, {report.day:%A} {report.day} ({report.time_zone}): {report.visits} visits", ""]
     known = report.offers.shown is not None
-    steps = _STEPS.split(", ") if known else _STEPS.split(", ")[:4]
+    steps = _STEPS.split(", ") if known else _STEPS.split(", ")[:5]
     rows = [("all", *(getattr(report.offers, step) for step in steps))]
     rows += [(each.promotion_id, *(getattr(each, step) for step in steps)) for each in report.promotions]
     lines += columns(("promotion", *steps), rows)
@@ -151,8 +158,22 @@ def _lines(report: "DayReport") -> list[str]:
     for title, counts in (("withheld", report.withheld), ("refused by central", report.refused)):
         if counts:
             lines += ["", *columns((title, "times"), list(counts.items()))]
+    if report.effects:
+        head = ("got it or not", "got it", "bought", "held out", "bought", "difference, 95 % interval")
+        lines += ["", *columns(head, [_effect(effect) for effect in report.effects])]
     if report.zones:
         few = f"fewer than {FEWEST_SHOPPERS} shoppers"
         zones = [(zone.zone, few if zone.entries is None else zone.entries) for zone in report.zones]
         lines += ["", *columns(("zone", "entries"), zones)]
     return [printable(line, limit=1000) for line in lines]
+
+
+def _effect(effect: "EffectDay") -> tuple[object, ...]:
+    from gateway.contract.day_report import FEWEST_COMPARED
+
+    bought, held_out = effect.treated_bought, effect.held_out_bought
+    if bought is None or held_out is None or effect.difference is None or effect.low is None or effect.high is None:
+        missing = f"not enough data: {FEWEST_COMPARED} of each are needed"
+        return effect.promotion_id, effect.treated, None, effect.held_out, None, missing
+    interval = f"{100 * effect.difference:+.1f} points ({100 * effect.low:+.1f} to {100 * effect.high:+.1f})"
+    return effect.promotion_id, effect.treated, f"{bought:.1%}", effect.held_out, f"{held_out:.1%}", interval

@@ -5,7 +5,8 @@ of Google's feed where it has them. What a table cannot hold as it is:
 
 - a language is a suffix: ``long_title[de]``, ``long_title[en]``; without one it is the file's ``language``;
 - lists are separated by commas: ``zones``, ``tags``, ``item_id``, ``redemption_channel``;
-- windows read ``mon-fri 16:00-20:00; sat 10:00-14:00``.
+- windows read ``mon-fri 16:00-20:00; sat 10:00-14:00``;
+- ``audience`` and ``image`` are JSON in one cell.
 
 All or nothing: one row that cannot be read refuses the file, and every refusal is told with its row. Columns that mean nothing
 here are named, not swallowed. Pure: text in, documents out.
@@ -22,9 +23,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from gateway.contract import strict_json
 from gateway.contract.fields import Gtin, Language, MoneyText, Strict, explain
 from gateway.contract.promotions import Promotion
 from gateway.core.sanitiser import printable
+from gateway.errors import Untrusted
 
 MOST_ROWS = 100_000
 MOST_COLUMNS = 100
@@ -35,9 +38,31 @@ Format = Literal["tsv", "csv"]
 _DELIMITERS: Mapping[Format, str] = {"tsv": "\t", "csv": ","}
 _TRANSLATED = frozenset({"long_title", "text", "fine_print"})
 _LISTS = frozenset({"zones", "tags", "item_id", "redemption_channel"})
-_NUMBERS = frozenset({"percent_off", "limit_quantity", "dwell_s", "priority", "daily_cap", "cool_down_s", "deadline_s"})
+_NUMBERS = frozenset(
+    {
+        "percent_off",
+        "limit_quantity",
+        "dwell_s",
+        "visit_number",
+        "priority",
+        "visit_cap",
+        "daily_cap",
+        "weekly_cap",
+        "lifetime_cap",
+        "store_cap_day",
+        "chain_cap_day",
+        "quantity",
+        "quantity_per_store",
+        "reservation_s",
+        "holdout_percent",
+        "cool_down_s",
+        "deadline_s",
+    }
+)
+_JSON = frozenset({"audience", "image"})
+"""As in a JSON file, in one cell."""
 _DATES = frozenset({"promotion_effective_dates", "promotion_display_dates"})
-_WORDS = frozenset({"offer_type", "redemption_channel", "kind", "trigger"})
+_WORDS = frozenset({"offer_type", "redemption_channel", "kind", "trigger", "availability"})
 """Google writes some of them in capitals."""
 _TRUTHS = frozenset({"sensitive"})
 _COLUMN = re.compile(r"(?P<field>[a-z0-9_]+)(\[(?P<language>[a-z]{2})\])?")
@@ -243,6 +268,8 @@ def _document(fields: list[tuple[str, str | None] | None], cells: list[str]) -> 
             document[field] = windows_of(value)
         elif field in _NUMBERS:
             document[field] = _number(field, value)
+        elif field in _JSON:
+            document[field] = _parsed(field, value)
         elif field in _TRUTHS:
             document[field] = _truth(field, value)
         else:
@@ -264,6 +291,13 @@ def _number(field: str, value: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", value):
         raise ValueError(f"{field}: {value} is no whole number")
     return int(value)
+
+
+def _parsed(field: str, value: str) -> Any:
+    try:
+        return strict_json.parse(value.encode(), field)
+    except Untrusted as error:
+        raise ValueError(f"{field}: {error.what}") from error
 
 
 def _truth(field: str, value: str) -> bool:

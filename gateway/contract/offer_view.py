@@ -1,7 +1,9 @@
 """What the commands about promotions print with ``--json``, beside ``CatalogueInForce`` and ``LintReport``."""
 
+from typing import Literal
+
 from gateway.contract.control import PromotionInForce
-from gateway.contract.fields import StoreId, Strict, WallTime
+from gateway.contract.fields import Name, PromotionId, StoreId, Strict, WallTime
 
 
 class OfferView(PromotionInForce):
@@ -17,3 +19,52 @@ class PromotionsImported(Strict):
     store: StoreId
     promotions: int
     """How many the store has now."""
+
+
+class PreviewedOffer(Strict):
+    """What one promotion would mean for a shopper at one moment of a stay."""
+
+    when: str
+    """enters, stays n s, or leaves."""
+    promotion_id: PromotionId
+    gets: Literal["push", "shelf", "card", "nothing"]
+    reason: str | None = None
+    """Why not, or why not as a push."""
+    detail: str | None = None
+    """The same in one sentence."""
+    audience: tuple[str, ...] = ()
+    """Each condition of its audience with the value that was found."""
+
+
+class Preview(Strict):
+    """What ``offer preview`` tells of one shopper."""
+
+    zone: Name
+    time: WallTime
+    """Of the entry."""
+    offers: tuple[PreviewedOffer, ...]
+    """In the order of the stay, then by priority."""
+
+
+class ReachedPromotion(Strict):
+    """Whom one promotion would have reached."""
+
+    promotion_id: PromotionId
+    at_most: bool
+    """It asks for what central knows of shoppers, which no ledger keeps: the figures are the most that is possible."""
+    offers: int
+    pushes: int
+    """Of these; the rest is silent."""
+    visits: int
+    shoppers: int
+    withheld: dict[str, int]
+    """Events at which it was not offered, by reason."""
+
+
+class Reach(Strict):
+    """What ``offer preview --reach`` tells of a recorded day."""
+
+    shoppers: int
+    visits: int
+    promotions: tuple[ReachedPromotion, ...]
+    """In the order of the file."""

@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.report_page import page
-from gateway.contract.day_report import FEWEST_SHOPPERS, DayReport, PromotionDay, Steps, ZoneDay, day_report
+from gateway.contract.day_report import (
+    FEWEST_COMPARED,
+    FEWEST_SHOPPERS,
+    DayReport,
+    EffectDay,
+    PromotionDay,
+    Steps,
+    ZoneDay,
+    day_report,
+    difference_interval,
+)
 from tests.cli.forked import Done, Forked
 from tests.cli.shown import GATEWAY, Shown
 from tests.cli.test_shop_commands import refused
@@ -142,6 +152,35 @@ def test_names_from_outside_are_escaped() -> None:
     assert "<b>" not in page(report, "en")
 
 
+EFFECTS = (
+    EffectDay(
+        promotion_id="bread",
+        treated=120,
+        held_out=30,
+        treated_bought=0.4,
+        held_out_bought=0.2,
+        difference=0.2,
+        low=0.01,
+        high=0.34,
+    ),
+    EffectDay(promotion_id="wine", treated=12, held_out=3),
+)
+
+
+def test_what_a_promotion_brought_stands_beside_its_interval() -> None:
+    report = REPORT.model_copy(update={"effects": EFFECTS})
+    english, german = page(report, "en"), page(report, "de")
+    assert "+20.0 points (+1.0 to +34.0)" in english
+    assert "+20,0 Punkte (+1,0 bis +34,0)" in german
+    assert "not enough data: 30 of each are needed" in english
+    assert "zu wenig Daten: je 30 sind nötig" in german
+    assert english.count('class="interval"') == 1
+    parsed = Page()
+    parsed.feed(english)
+    assert (parsed.loads, parsed.open) == ([], [])
+    assert "What it brought" not in page(REPORT, "en")
+
+
 # ---- the arithmetic -----------------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +197,8 @@ class Proposed(NamedTuple):
     promotion_id: str
     state: str
     reason: str
+    kind: str
+    push: bool
 
 
 EVENTS = st.lists(
@@ -176,7 +217,10 @@ STATES = st.sampled_from(["shown", "opened", "saved", "dismissed", "redeemed"])
 @given(EVENTS, st.dictionaries(st.integers(0, 20).map(str), st.sets(STATES)))
 def test_nobody_is_counted_twice_and_few_are_not_told(events: list[Happened], receipts: dict[str, set[str]]) -> None:
     states = ("granted", "refused", "late", "proposed")
-    proposals = [Proposed(str(n), f"p{n % 3}", states[n % 4], "push_spent" if n % 4 == 1 else "") for n in range(12)]
+    proposals = [
+        Proposed(str(n), f"p{n % 3}", states[n % 4], "push_spent" if n % 4 == 1 else "", ("offer", "info")[n % 2], n < 3)
+        for n in range(12)
+    ]
     told = day_report("demo", date(2026, 11, 21), "Europe/Berlin", events, proposals, receipts)
     assert told.visits == len({event.visit for event in events})
     assert sum(told.withheld.values()) == sum(event.withheld.total() for event in events)
@@ -187,8 +231,59 @@ def test_nobody_is_counted_twice_and_few_are_not_told(events: list[Happened], re
         else:
             assert zone.entries == sum(event.entered for event in there)
     assert (told.offers.matched, told.offers.granted, told.refused) == (12, 3, {"push_spent": 3})
+    assert told.offers.shelf == 5, "what is no card and was not pushed"
     steps = told.offers
     assert steps.shown is not None
     assert steps.opened is not None
     assert steps.redeemed is not None
     assert steps.matched >= steps.shown >= steps.opened >= steps.redeemed
+
+
+class Bought(NamedTuple):
+    treated: int
+    treated_bought: int
+    held_out: int
+    held_out_bought: int
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        # R. G. Newcombe, Statistics in Medicine 17 (1998), 873–890, table II, method 10.
+        pytest.param((56, 70, 48, 80), 0.0524, 0.3339, id="a"),
+        pytest.param((9, 10, 3, 10), 0.1705, 0.8090, id="b"),
+        pytest.param((6, 7, 2, 7), 0.0582, 0.8062, id="c"),
+        pytest.param((5, 56, 0, 29), -0.0381, 0.1926, id="d"),
+        pytest.param((0, 10, 0, 20), -0.1611, 0.2775, id="e"),
+        pytest.param((10, 10, 0, 20), 0.6791, 1.0, id="g"),
+    ],
+)
+def test_intervals_are_those_of_the_literature(counts: tuple[int, int, int, int], low: float, high: float) -> None:
+    some, of, others, of_others = counts
+    found = difference_interval(some, of, others, of_others)
+    assert found == pytest.approx((low, high), abs=1e-4)
+
+
+def effect(people: Bought) -> EffectDay:
+    told = day_report("demo", date(2026, 11, 21), "Europe/Berlin", [], [], {}, {"bread": people})
+    assert told.effects is not None
+    return told.effects[0]
+
+
+def test_below_thirty_in_either_group_no_share_is_told() -> None:
+    assert effect(Bought(500, 100, FEWEST_COMPARED - 1, 3)) == EffectDay(promotion_id="bread", treated=500, held_out=29)
+    assert effect(Bought(FEWEST_COMPARED - 1, 9, 500, 3)) == EffectDay(promotion_id="bread", treated=29, held_out=500)
+    told = effect(Bought(FEWEST_COMPARED, 15, FEWEST_COMPARED, 6))
+    assert (told.treated_bought, told.held_out_bought, told.difference) == (0.5, 0.2, 0.3)
+
+
+def test_without_central_no_effect_is_known() -> None:
+    assert day_report("demo", date(2026, 11, 21), "Europe/Berlin", [], [], None).effects is None
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0, 1), st.floats(0, 1))
+def test_an_interval_holds_the_difference_and_turns_with_the_groups(of: int, of_others: int, share: float, other: float) -> None:
+    some, others = round(share * of), round(other * of_others)
+    low, high = difference_interval(some, of, others, of_others)
+    assert -1 <= low <= some / of - others / of_others <= high <= 1
+    assert difference_interval(others, of_others, some, of) == pytest.approx((-high, -low))

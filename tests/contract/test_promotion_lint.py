@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.contract.feeds import RowProblem, StockLine
 from gateway.contract.fields import from_rfc3339
-from gateway.contract.promotion_lint import Code, LintReport, lint, with_rows
+from gateway.contract.promotion_lint import Asset, Code, LintReport, lint, refusals, with_rows
 from gateway.contract.promotions import PromotionsFile
 from gateway.contract.shop import ShopFile
+from gateway.core.conditions import ShopperContext
 
 Json = dict[str, Any]
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -49,7 +50,13 @@ def found(*promotions: Any, shop: ShopFile | None = SHOP) -> list[str]:
     return [f"{f.severity} {f.code} {f.promotion_id}" for f in report(*promotions, shop=shop).findings]
 
 
-MONDAYS = [{"weekdays": ["mon"]}]
+def coupon(promotion_id: str, code: str, **changes: Any) -> Json:
+    """With a code for the till."""
+    return promotion(promotion_id, kind="coupon", offer_type="generic_code", generic_redemption_code=code, **changes)
+
+
+MONDAYS, TUESDAYS = [{"weekdays": ["mon"]}], [{"weekdays": ["tue"]}]
+REGULARS = {"field": "visits_30_days", "operator": "at_least", "value": 5}
 DWELL = {"trigger": "dwell", "dwell_s": 60}
 CASES: dict[str, tuple[list[Json], list[str]]] = {
     "nothing is wrong": ([promotion()], []),
@@ -130,6 +137,57 @@ CASES: dict[str, tuple[list[Json], list[str]]] = {
         [promotion("a"), promotion("b", priority=1, promotion_effective_dates="2020-01-01T00:00:00Z/2021-01-01T00:00:00Z")],
         ["error expired b"],
     ),
+    "one of two is for regulars only": (
+        [promotion("a"), promotion("b", priority=1, audience=REGULARS)], [],
+    ),
+    "the better one runs out": ([promotion("a"), promotion("b", priority=1, quantity=50)], []),
+    "the better one is held back from some": ([promotion("a"), promotion("b", priority=1, holdout_percent=10)], []),
+    "whoever leaves has had the offer of whoever entered": (
+        [promotion("a", priority=9, trigger="exit"), promotion("b")], ["warning shadowed a"],
+    ),
+    "a visit begins anywhere": (
+        [promotion("a", zones=[], trigger="visit_start"), promotion("b", zones=["wine"], priority=1)], ["warning shadowed a"],
+    ),
+    # ---- for whom
+    "for somebody": ([promotion(audience={"field": "segments", "operator": "contains", "value": "family"})], []),
+    "for nobody": (
+        [promotion(audience={"all": [
+            {"field": "visits_30_days", "operator": "at_least", "value": 5},
+            {"field": "visits_30_days", "operator": "less_than", "value": 3},
+        ]})],
+        ["error audience_never milk"],
+    ),
+    # ---- prices and pictures
+    "cheaper than before": ([promotion(price="1.99 EUR", old_price="2.49 EUR")], []),
+    "dearer than before": ([promotion(price="2.49 EUR", old_price="1.99 EUR")], ["error price_above_old milk"]),
+    "out of stock": ([promotion(availability="out_of_stock")], ["error sold_out milk"]),
+    "a picture with words in one language": (
+        [promotion(image={"url": "https://x.example/m.png", "sha256": "0" * 64, "text": {"en": "Milk"}})],
+        ["warning missing_language milk"],
+    ),
+    # ---- against one another
+    "one code for two discounts": (
+        [coupon("a", "M20", percent_off=10), coupon("b", "m20", percent_off=20, zones=["wine"])], ["error code_collides b"],
+    ),
+    "one code for the same discount in two zones": (
+        [coupon("a", "M20", percent_off=20), coupon("b", "M20", percent_off=20, zones=["wine"])], [],
+    ),
+    "one code for two discounts, one after the other": (
+        [coupon("a", "M20", percent_off=10, promotion_effective_dates="2026-09-01T00:00:00Z/2026-10-01T00:00:00Z"),
+         coupon("b", "M20", percent_off=20, promotion_effective_dates="2026-10-01T00:00:00Z/2026-11-01T00:00:00Z")], [],
+    ),
+    "one code for two discounts, on different days": (
+        [coupon("a", "M20", percent_off=10, windows=MONDAYS), coupon("b", "M20", percent_off=20, windows=TUESDAYS)], [],
+    ),
+    "one code for two discounts, which meet on Mondays": (
+        [coupon("a", "M20", percent_off=10, windows=MONDAYS), coupon("b", "M20", percent_off=20, windows=MONDAYS)],
+        ["error code_collides b"],
+    ),
+    "two discounts on one product": (
+        [promotion("a", item_id=["4006381333931"], percent_off=10),
+         promotion("b", item_id=["4006381333931"], percent_off=20, zones=["wine"])],
+        ["warning collides b"],
+    ),
     # ---- what is no promotion
     "without zones": ([promotion(), promotion("b", zones=[])], ["error invalid b"]),
     "a code that is missing": ([promotion(offer_type="generic_code")], ["error invalid milk"]),
@@ -171,6 +229,48 @@ def test_promotions_are_compared_with_the_shelf(name: str) -> None:
     assert [f"{finding.severity} {finding.code} {finding.promotion_id}" for finding in told.findings] == expected
 
 
+PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 4
+IMAGE = {"url": "https://x.example/pictures/milk.png?v=2", "sha256": "a" * 64, "text": {"de": "Milch", "en": "Milk"}}
+PICTURES: dict[str, tuple[dict[str, Asset], list[str]]] = {
+    "as it says": ({"milk.png": Asset("a" * 64, 2_000, PNG)}, []),
+    "not there": ({"bread.png": Asset("a" * 64, 2_000, PNG)}, ["error broken_asset"]),
+    "another one": ({"milk.png": Asset("b" * 64, 2_000, PNG)}, ["error broken_asset"]),
+    "no picture": ({"milk.png": Asset("a" * 64, 2_000, b"<!doctype ht")}, ["error broken_asset"]),
+    "too large for a phone in a shop": ({"milk.png": Asset("a" * 64, 512 * 1024 + 1, PNG)}, ["error broken_asset"]),
+    "as large as it may be": ({"milk.png": Asset("a" * 64, 512 * 1024, PNG)}, []),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_compared_with_the_files(name: str) -> None:
+    assets, expected = PICTURES[name]
+    told = lint({"promotions": [promotion(image=IMAGE)]}, shop=SHOP, now_ms=NOW_MS, time_zone=BERLIN, assets=assets)
+    assert [f"{finding.severity} {finding.code}" for finding in told.findings] == expected
+
+
+@pytest.mark.parametrize(
+    ("contexts", "expected"),
+    [
+        ([ShopperContext(visits_30_days=7)], []),
+        ([ShopperContext(visits_30_days=2), ShopperContext()], ["warning no_sample"]),
+    ],
+)
+def test_an_audience_is_put_to_sample_shoppers(contexts: list[ShopperContext], expected: list[str]) -> None:
+    audience = {"all": [
+        {"field": "visits_30_days", "operator": "at_least", "value": 5},
+        {"field": "local_time", "operator": "at_least", "value": "17:00"},
+    ]}  # fmt: skip
+    document = {"promotions": [promotion(audience=audience)]}
+    told = lint(document, shop=SHOP, now_ms=NOW_MS, time_zone=BERLIN, contexts=contexts)
+    assert [f"{finding.severity} {finding.code}" for finding in told.findings] == expected
+
+
+def test_what_must_not_be_published_is_what_lint_calls_an_error() -> None:
+    given = [promotion("a", deadline_s=1), promotion("b", availability="out_of_stock")]
+    promotions = PromotionsFile.model_validate({"promotions": given}).promotions
+    assert [f.code for f in refusals(promotions, now_ms=NOW_MS, time_zone=BERLIN)] == ["sold_out"]
+
+
 def test_what_was_wrong_with_the_table_is_part_of_the_report() -> None:
     told = with_rows(report(promotion()), [RowProblem(3, "no."), RowProblem(0, "empty")], ["brand"])
     assert [(f.severity, f.code, f.what) for f in told.findings] == [
@@ -182,6 +282,7 @@ def test_what_was_wrong_with_the_table_is_part_of_the_report() -> None:
 
 def test_every_code_is_in_a_table() -> None:
     told = [*(expected for _, expected in CASES.values()), *(expected for *_, expected in ON_THE_SHELF.values())]
+    told += [*(expected for _, expected in PICTURES.values()), ["warning no_sample"]]
     named = {finding.split()[1] for expected in told for finding in expected}
     assert named | {"too_large", "column"} == set(get_args(Code))
 

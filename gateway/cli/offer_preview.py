@@ -1,0 +1,188 @@
+"""`gateway offer preview`: takes promotions, shop and ledger from where they are, and shows what a gateway would decide."""
+
+import re
+from datetime import date, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from gateway.cli.catalogue import catalogue_of
+from gateway.cli.change import print_json
+from gateway.cli.columns import columns
+from gateway.cli.promotions_file import context_of, read_promotions, refuse
+from gateway.cli.reach import Gateway
+from gateway.cli.report import bounds
+from gateway.cli.shop import read_shop_named
+from gateway.contract import strict_json
+from gateway.contract.fields import QuietHoursEntry, explain
+from gateway.contract.offer_view import Preview, Reach
+from gateway.contract.promotions import Promotion, PromotionsFile
+from gateway.contract.settings import Settings
+from gateway.core.conditions import ShopperContext
+from gateway.core.model import QuietHours
+from gateway.core.sanitiser import printable
+from gateway.daemon.preview import Situation, preview, reach
+from gateway.errors import ConfigurationError, TryAgain, Untrusted, WrongCommand
+from gateway.io.clock import SystemClock
+from gateway.io.input_file import read_input
+from gateway.io.store import day as of_day
+from gateway.io.store.looking import look
+
+_LISTS = frozenset({"segments", "watch_list", "muted_categories", "saved_offers"})
+_NUMBERS = frozenset({"visits_30_days", "days_since_last_visit"})
+
+
+def run_preview(
+    file: Path | None,
+    zone: str | None,
+    shopper: list[str],
+    context: Path | None,
+    *,
+    at: str | None,
+    day: str | None,
+    quiet: str | None,
+    shop: Path | None,
+    config: Path,
+    as_json: bool,
+) -> None:
+    """One shopper in ``zone``, or everybody of ``day``."""
+    if (zone is None) == (day is None):
+        raise WrongCommand("either --zone ZONE or --reach DATE was expected.")
+    known = _context(shopper, context)
+    hours = None if quiet is None else _quiet(quiet)
+    # With both files and one shopper everything is known, so that marketing needs no gateway.
+    needs_gateway = file is None or shop is None or day is not None
+    gateway = Gateway(config) if needs_gateway else None
+    time_zone = ZoneInfo(Settings.model_fields["time_zone"].default if gateway is None else gateway.settings.time_zone)
+    promotions = _promotions(file, gateway)
+    layout = (read_shop_named(shop) if shop is not None else _shop_of(gateway)).compiled()
+    if zone is not None:
+        at_ms = SystemClock().now().wall_ms if at is None else _moment(at, time_zone)
+        found = preview(promotions, layout, time_zone, Situation(zone, at_ms, known), hours)
+        if as_json:
+            print_json(found)
+        else:
+            print("\n".join(_shown(found)))
+        return
+    assert day is not None
+    assert gateway is not None
+    from_ms, until_ms = bounds(_date(day), time_zone)
+    gateway.become_service_user()
+    stays = look(gateway.settings.database_path, lambda db: of_day.stays(db, from_ms, until_ms), list[of_day.DayStay]())
+    reached = reach(promotions, layout, time_zone, stays, quiet=hours, context=known)
+    if as_json:
+        print_json(reached)
+    else:
+        print("\n".join(_reached(reached)))
+
+
+# ---- what is given ------------------------------------------------------------------------------------------------------------
+
+
+def _promotions(file: Path | None, gateway: Gateway | None) -> tuple[Promotion, ...]:
+    if file is None:
+        assert gateway is not None
+        catalogue, reason = catalogue_of(gateway)
+        if reason:
+            raise TryAgain(reason)
+        return tuple(each.promotion for each in catalogue.promotions)
+    given = read_promotions(file)
+    refuse(given.problems, file)
+    try:
+        return PromotionsFile.model_validate(given.document).promotions
+    except ValidationError as error:
+        raise ConfigurationError(printable(explain(error), 600), where=str(file), do="See: gateway offer lint.") from error
+
+
+def _shop_of(gateway: Gateway | None) -> Any:
+    assert gateway is not None
+    return gateway.shop().shop
+
+
+def _context(pairs: list[str], file: Path | None) -> ShopperContext | None:
+    """``None``: nothing is known."""
+    if not pairs and file is None:
+        return None
+    known: dict[str, Any] = {}
+    if file is not None:
+        try:
+            known |= strict_json.parse(read_input(file, strict_json.MAX_BYTES), str(file))
+        except Untrusted as error:
+            raise ConfigurationError(error.what, where=str(file), do='Write it like {"segments": ["family"]}.') from error
+    for pair in pairs:
+        field, equals, text = pair.partition("=")
+        if not equals:
+            raise WrongCommand(f"--shopper {printable(pair, 60)}: field=value was expected, such as segments=family.")
+        known[field] = _value(field, text)
+    try:
+        return context_of(known)
+    except ValueError as error:
+        raise WrongCommand(f"of the shopper: {printable(error, 600)}") from error
+
+
+def _value(field: str, text: str) -> Any:
+    if field in _LISTS:
+        return [each.strip() for each in text.split(",") if each.strip()]
+    if field in _NUMBERS:
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            raise WrongCommand(f"--shopper {field}={printable(text, 40)}: a whole number was expected.")
+        return int(text)
+    return text.lower() == "true" if field == "stopped" else text
+
+
+def _quiet(text: str) -> QuietHours:
+    start, _, end = text.partition("-")
+    try:
+        return QuietHoursEntry.model_validate({"start": start, "end": end}).compiled()
+    except ValueError as error:
+        raise WrongCommand(f"--quiet {printable(text, 40)}: two times such as 22:00-07:00 were expected.") from error
+
+
+def _moment(text: str, time_zone: tzinfo) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+        return int((at if at.tzinfo is not None else at.replace(tzinfo=time_zone)).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise WrongCommand(f"--at {printable(text, 40)}: a local time such as 2026-11-23T17:05 was expected.") from error
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise WrongCommand(f"--reach {printable(text, 40)}: a date such as 2026-11-21 was expected.") from error
+
+
+# ---- for people ---------------------------------------------------------------------------------------------------------------
+
+
+def _shown(found: Preview) -> list[str]:
+    if not found.offers:
+        return [f"no promotion waits for anybody in {found.zone}"]
+    rows = [(each.when, each.promotion_id, each.gets, _why(each.reason, each.detail)) for each in found.offers]
+    lines = columns(("shopper", "promotion", "gets", "why"), rows)
+    asked = [f"  {each.promotion_id}: {leaf}" for each in found.offers for leaf in each.audience]
+    lines += ["", "audiences", *dict.fromkeys(asked)] if asked else []
+    return [printable(line, limit=1000) for line in lines]
+
+
+def _why(reason: str | None, detail: str | None) -> str | None:
+    return None if reason is None else f"{reason.replace('_', ' ')}: {detail}"
+
+
+def _reached(found: Reach) -> list[str]:
+    rows = [
+        (
+            each.promotion_id,
+            f"{'at most ' if each.at_most else ''}{each.shoppers}",
+            each.visits,
+            each.offers,
+            each.pushes,
+            ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in each.withheld.items()) or None,
+        )
+        for each in found.promotions
+    ]
+    head = ("promotion", "shoppers", "visits", "offers", "pushes", "withheld")
+    return [f"{found.shoppers} shoppers, {found.visits} visits that day", *columns(head, rows)]
