@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gateway import __version__
-from gateway.cli import beacon, completion, offer, receiver, report, shop, zone
+from gateway.cli import beacon, completion, offer, receiver, report, shop, zone, zone_walk
 from gateway.cli.options import CENTRAL_CONFIG as _CENTRAL_CONFIG
 from gateway.cli.options import CONFIG as _CONFIG
 from gateway.cli.options import RADIO_SOCKET as _RADIO_SOCKET
@@ -33,6 +33,7 @@ app.add_typer(central_app, name="central")
 app.add_typer(technician_app, name="test-shopper")
 firmware_app = typer.Typer(help="What is flashed into the shop's own beacons.", no_args_is_help=True)
 app.add_typer(shop.app, name="shop")
+zone.app.add_typer(zone_walk.app)
 app.add_typer(zone.app, name="zone")
 app.add_typer(beacon.app, name="beacon")
 app.add_typer(receiver.app, name="receiver")
@@ -48,7 +49,8 @@ JsonOutput = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 _CENTRAL_HEALTH_KEYS = "fares (store, subject, name, gateway, state, told_time, zone, data)"
 _WHY_KEYS = (
     "epoch, time_zone, decisions"
-    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), left_out"
+    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), "
+    "not_entered (time, zone, instead, heard, belief, believed_s, needed_s, detail), left_out"
 )
 
 
@@ -420,6 +422,64 @@ def central_opt_out(
     from gateway.cli.central import opt_out
 
     opt_out(config, inbox)
+
+
+@central_app.command("profile")
+def central_profile(
+    inbox: Annotated[str, typer.Argument(help="The app's inbox.")],
+    segment: Annotated[list[str] | None, typer.Option(help="A segment the shopper is in; may be repeated.")] = None,
+    watch: Annotated[list[str] | None, typer.Option(help="GTIN of a product on the watch list; may be repeated.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the app: de or en.")] = None,
+    card: Annotated[str | None, typer.Option(help="Number of the customer card, by which tills name the shopper.")] = None,
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Say what a shopper is like, as a CRM does; what is not named is forgotten.
+
+    Example: gateway central profile anna --segment family --language de
+    """
+    from gateway.cli.central_shoppers import tell_profile
+
+    tell_profile(config, inbox, segments=segment or [], watched=watch or [], language=language, card=card)
+
+
+@central_app.command("order")
+def central_order(
+    order: Annotated[str, typer.Argument(help="The order's number.")],
+    inbox: Annotated[str, typer.Option(help="Inbox of the app whose owner ordered.")],
+    state: Annotated[str, typer.Option(help="placed, ready, collected or returned.")],
+    store: Annotated[str | None, typer.Option(help="Where it is fetched; may be left out where there is only one.")] = None,
+    attribution: Annotated[str | None, typer.Option(help="The offer that led to it, as in its link.")] = None,
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Say how an order stands, as a web shop does: who comes for one that is ready is announced to the staff.
+
+    Example: gateway central order W-1042 --inbox anna --state ready
+    """
+    from gateway.cli.central_shoppers import Told, tell_order
+
+    tell_order(config, order, Told(inbox=inbox, store=store), state, attribution)
+
+
+@central_app.command("receipt")
+def central_receipt(
+    receipt: Annotated[str, typer.Argument(help="The receipt's number.")],
+    total: Annotated[str, typer.Option(help='What was paid, as in "31.90 EUR"; below zero with --refunds.')],
+    inbox: Annotated[str | None, typer.Option(help="Inbox of the app whose owner paid.")] = None,
+    card: Annotated[str | None, typer.Option(help="Or the customer card.")] = None,
+    refunds: Annotated[str | None, typer.Option(help="The receipt that is given back.")] = None,
+    product: Annotated[list[str] | None, typer.Option(help="GTIN of what was bought; may be repeated.")] = None,
+    redeemed: Annotated[list[str] | None, typer.Option(help="Code that was shown for a discount; may be repeated.")] = None,
+    store: Annotated[str | None, typer.Option(help="Where; may be left out where there is only one.")] = None,
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Note a purchase or a refund, as a till does.
+
+    Example: gateway central receipt 4711 --inbox anna --total "31.90 EUR"
+    """
+    from gateway.cli.central_shoppers import Told, tell_receipt
+
+    whose = Told(inbox=inbox, card=card, store=store)
+    tell_receipt(config, receipt, whose, total, refunds=refunds, products=product or [], redeemed=redeemed or [])
 
 
 @central_app.command("inbox")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.columns import ABSENT
+from gateway.cli.places import place_text
 from gateway.cli.reach import Gateway
 from gateway.contract import strict_json
 from gateway.contract.control import ShopInForce, digest_of
@@ -88,5 +89,7 @@ def _details(was: dict[str, Any], entry: dict[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return "+".join(map(str, value)) or "none"
+        if value and isinstance(value[0], float):
+            return place_text((value[0], value[1]))
+        return "+".join(_short(each) if isinstance(each, list) else str(each) for each in value) or "none"
     return ABSENT if value in {None, ""} else json.dumps(value, ensure_ascii=False)

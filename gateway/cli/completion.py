@@ -50,6 +50,13 @@ def promotions(context: typer.Context, incomplete: str) -> list[str]:
     return sorted(each.promotion.promotion_id for each in known if each.promotion.promotion_id.startswith(incomplete))
 
 
+def templates(_context: typer.Context, incomplete: str) -> list[str]:
+    """Templates of ``offer new``."""
+    from gateway.cli.offer_new import templates as known
+
+    return [name for name in known() if name.startswith(incomplete)]
+
+
 def _config(context: typer.Context) -> Path:
     return Path(context.params.get("config") or CONFIG)
 

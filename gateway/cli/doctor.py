@@ -235,6 +235,8 @@ def _beyond(status: Status, own: Container[str]) -> Iterator[Check]:
         yield _failed("role", who, "Start it again, or if it is gone: gateway takeover")
     elif status.role == "receive":
         yield _ok("role", f"receives for gateway {status.decider}")
+    if status.zone_model_trouble is not None:
+        yield _warning("zone model", status.zone_model_trouble, "Walk the zones again, or see gateway zone model list.")
     for receiver in status.receivers:
         if receiver.name in own:
             continue

@@ -1,6 +1,7 @@
 """The gateway of one settings file: the running daemon through its control socket, else its files as its user."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from gateway.contract.fields import Strict
 from gateway.contract.settings import Settings, read_settings
 from gateway.contract.shop import ShopFile, read_shop
 from gateway.errors import ConfigurationError, TryAgain
-from gateway.io.control import ask
+from gateway.io.control import ask, follow
 from gateway.io.shop_file import read_shop_file, write_shop_file
 
 Result = TypeVar("Result", bound=Strict)
@@ -27,6 +28,10 @@ class Gateway:
         """What the running daemon answers, or ``None`` when none runs; its failures are raised here."""
         line = ask(self.settings.control_path, request.model_dump_json().encode() + b"\n", timeout_s=timeout_s)
         return None if line is None else result_of(line, model)
+
+    def follow(self, request: Strict, *, timeout_s: float = 30.0) -> Generator[bytes, None, None]:
+        """Each line that the running daemon tells until it is done; none when none runs. Closing it ends what was asked for."""
+        return follow(self.settings.control_path, request.model_dump_json().encode() + b"\n", timeout_s=timeout_s)
 
     def shop(self) -> ShopInForce:
         """The shop in force, or without a daemon the one in the file; an empty one where there is none yet."""

@@ -62,7 +62,9 @@ def screen(status: Status) -> list[str]:
     if running:
         tests = f", {status.test_shoppers} test shoppers" if status.test_shoppers else ""
         lines.append(_line("shoppers", f"{status.shoppers_present} present, {status.roster_size} in the roster{tests}"))
-    lines.append(_line("shop", f"{status.zones} zones, {status.anchors} anchors"))
+    lines.append(_line("shop", f"{status.zones} zones, {status.anchors} anchors{_located(status)}"))
+    if status.zone_model_trouble is not None:
+        lines.append(_line("zone model", status.zone_model_trouble))
     if status.beacon_faults:
         faults = ", ".join(f"{name} {_FAULTS.get(fault, fault)}" for name, fault in sorted(status.beacon_faults.items()))
         lines.append(_line("beacons", faults))
@@ -120,6 +122,13 @@ def _catalogue(status: Status) -> str:
         f"{catalogue.promotions} in catalogue version {catalogue.version}, {catalogue.in_force} in force now, "
         f"expires in {duration(catalogue.expires_s)}"
     )
+
+
+def _located(status: Status) -> str:
+    """By what shoppers are located, where that is more than the anchors' zones."""
+    if status.positioning == "model":
+        return f", located by zone model {status.zone_model}"
+    return ", located by positions" if status.positioning == "positions" else ""
 
 
 def _offers(status: Status) -> str:

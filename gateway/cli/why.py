@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from gateway.cli.reach import Gateway
-from gateway.cli.why_text import lines
+from gateway.cli.why_text import lines, nearly_lines
 from gateway.contract.control import ExplainRequest
 from gateway.contract.explanations import (
     MAX_DECISIONS,
@@ -66,6 +66,8 @@ def run_why(options: Options) -> None:
         return
     zone = ZoneInfo(answer.time_zone)
     for line in lines(answer, zone) if answer.decisions else [_nothing(options)]:
+        print(printable(line, limit=1000))
+    for line in nearly_lines(answer, zone):
         print(printable(line, limit=1000))
     if answer.left_out and options.since is not None:
         print(f"\nOlder ones are left out; --last N shows up to {MAX_DECISIONS}.")

@@ -20,7 +20,15 @@ def explain_from_files(gateway: Gateway, request: ExplainRequest) -> Explanation
     gateway.become_service_user()
     time_zone, now_ms = ZoneInfo(settings.time_zone), SystemClock().now().wall_ms
     catalogue = _catalogue(gateway, shop, time_zone, now_ms)
-    return explain(settings.database_path, request, shop=shop, catalogue=catalogue, time_zone=time_zone, now_ms=now_ms)
+    return explain(
+        settings.database_path,
+        request,
+        shop=shop,
+        catalogue=catalogue,
+        time_zone=time_zone,
+        now_ms=now_ms,
+        day_start_ms=settings.day_start_s * 1000,
+    )
 
 
 def _catalogue(gateway: Gateway, shop: Shop, time_zone: ZoneInfo, now_ms: int) -> Catalogue | None:
@@ -33,4 +41,4 @@ def _catalogue(gateway: Gateway, shop: Shop, time_zone: ZoneInfo, now_ms: int) -
         return None
     quiet = None if document.quiet_hours is None else document.quiet_hours.compiled()
     promotions = [promotion.compiled() for promotion in document.promotions]
-    return Catalogue(document.version, promotions, quiet, shop, time_zone, now_ms)
+    return Catalogue(document.version, promotions, quiet, shop, time_zone, now_ms, sold_out=document.sold_out)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
-from gateway.contract.explanations import Belief, Explanation, Explanations, Heard, Matching, OfferExplained
+from gateway.contract.explanations import Belief, Explanation, Explanations, Heard, LeafExplained, Matching, OfferExplained
 from gateway.core.timetable import local_time
 
 _SHOWN_WITHHELD = 20
@@ -19,6 +19,14 @@ def lines(answer: Explanations, zone: ZoneInfo) -> Iterator[str]:
             yield ""
         for line in _story(decision, zone):
             yield f"{decision.decision}  {line}"
+
+
+def nearly_lines(answer: Explanations, zone: ZoneInfo) -> Iterator[str]:
+    """What did not happen, one line each."""
+    for missed in answer.not_entered:
+        when = local_time(missed.time, zone).strftime("%a %Y-%m-%d %H:%M:%S")
+        instead = "" if missed.instead is None else f", went on being in {missed.instead}"
+        yield f"nearly     {when}  {missed.zone}: {missed.detail}{instead}{_border(missed.belief)}"
 
 
 def _story(decision: Explanation, zone: ZoneInfo) -> Iterator[str]:
@@ -48,7 +56,11 @@ def _what(decision: Explanation) -> str:
 def _position(belief: Belief, zone: str) -> str:
     times = f"more than {_MANY_TIMES}" if belief.times_likelier > _MANY_TIMES else f"at least {belief.times_likelier:g}"
     rival = "outside" if belief.runner_up is None else f"{belief.runner_up}, the runner-up, or outside"
-    return f"{zone} with {belief.probability:.0%}, {times} times as likely as {rival}"
+    return f"{zone} with {belief.probability:.0%}, {times} times as likely as {rival}{_border(belief)}"
+
+
+def _border(belief: Belief) -> str:
+    return f"; near the border to {belief.runner_up}" if belief.near_border else ""
 
 
 def _heard(heard: tuple[Heard, ...]) -> Iterator[str]:
@@ -74,7 +86,10 @@ def _matching(matching: Matching) -> Iterator[str]:
 
 def _offer(offer: OfferExplained) -> Iterator[str]:
     how = "a push" if offer.push else "a silent card"
+    if not offer.push and offer.kind != "info":
+        how += " on the shelf"
     yield _line("offered", f"{offer.promotion_id}: {how}, offer {offer.offer}")
+    yield from _audience(offer.audience)
     yield _line("  central", offer.detail)
     if offer.delivery.state != "acknowledged":
         yield _line("  delivery", offer.delivery.detail)
@@ -83,11 +98,22 @@ def _offer(offer: OfferExplained) -> Iterator[str]:
 
 def _withheld(matching: Matching) -> Iterator[str]:
     for withheld in matching.withheld[:_SHOWN_WITHHELD]:
-        yield _line("withheld", f"{withheld.promotion_id}, {withheld.reason.value}: {withheld.detail}")
+        shelf = "; on the silent shelf instead" if withheld.on_shelf else ""
+        yield _line("withheld", f"{withheld.promotion_id}, {withheld.reason.value}: {withheld.detail}{shelf}")
+        yield from _audience(withheld.audience)
+    for promotion_id in matching.context_not_kept[:_SHOWN_WITHHELD]:
+        yield _line("withheld", f"{promotion_id}: context not kept, so only the counts tell why")
+    if matching.context_not_kept:
+        yield _line("", f"all that was withheld: {_counted(matching.counts)}")
     rest = Counter(matching.counts)
     rest.subtract(withheld.reason.value for withheld in matching.withheld[:_SHOWN_WITHHELD])
     if matching.recomputed and len(matching.withheld) > _SHOWN_WITHHELD:
         yield _line("", f"and {_counted(rest)}; --json shows more of them")
+
+
+def _audience(leaves: tuple[LeafExplained, ...]) -> Iterator[str]:
+    for leaf in leaves:
+        yield _line("  audience", f"{leaf.path}: {leaf.detail}" if leaf.path else leaf.detail)
 
 
 def _counted(counts: dict[str, int]) -> str:

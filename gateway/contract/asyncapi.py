@@ -13,21 +13,29 @@ from pydantic_core import core_schema
 
 from gateway.contract import examples, fields, messages, topics
 from gateway.contract.asyncapi_text import DESCRIPTION
-from gateway.contract.downlinks import Catalogue, RosterChunk, RosterDelta, RosterManifest, SignedDocument, SignedMessage
+from gateway.contract.downlinks import (
+    Catalogue,
+    RosterChunk,
+    RosterDelta,
+    RosterManifest,
+    ShopperContext,
+    SignedDocument,
+    SignedMessage,
+)
 from gateway.contract.examples import Example, Seal
 from gateway.contract.field_docstrings import alias_docstrings, field_docstrings
 from gateway.contract.messages import CONTENT_TYPE, EVENT_TYPES, CloudEvent
 from gateway.contract.relayed import GatewaySighting
 
 Json = dict[str, Any]
-Party = Literal["gateway", "central", "app", "staff"]
+Party = Literal["gateway", "central", "app", "staff", "backOffice"]
 
 _BINDING = "0.2.0"
 _SCHEMAS = "#/components/schemas/"
 _CHUNK = 0
 
 SIGNED: dict[str, type[SignedDocument]] = {
-    model.model_fields["type"].default: model for model in (Catalogue, RosterManifest, RosterChunk, RosterDelta)
+    model.model_fields["type"].default: model for model in (Catalogue, RosterManifest, RosterChunk, RosterDelta, ShopperContext)
 }
 """What a signed message holds, by its type."""
 MESSAGES: dict[str, type[CloudEvent]] = {
@@ -42,8 +50,14 @@ MESSAGES: dict[str, type[CloudEvent]] = {
             messages.Ack,
             messages.Decision,
             messages.AppOffer,
+            messages.WithdrawnOffer,
             messages.StaffAlarm,
+            messages.StaffPickup,
             messages.Receipt,
+            messages.Wish,
+            messages.TillReceipt,
+            messages.Order,
+            messages.Profile,
         )
     },
     **dict.fromkeys(SIGNED, SignedMessage),
@@ -157,6 +171,15 @@ _CHANNELS = (
         "Who checks in or opts out, at once.",
         expires="not_after",
     ),
+    _Channel(
+        "shopperContext",
+        _STORE.shopper(examples.shopper()),
+        ("shopper.context.v1",),
+        "central",
+        "gateway",
+        "What is known of a shopper who is in the shop: when the visit starts, and at every change.",
+        expires="not_after",
+    ),
     _Channel("ack", _STORE.ack, ("gateway.ack.v1",), "central", "gateway", "How far central has stored a gateway's events."),
     _Channel(
         "decision",
@@ -170,7 +193,7 @@ _CHANNELS = (
     _Channel(
         "staff",
         _STORE.staff,
-        ("staff.alarm.v1",),
+        ("staff.alarm.v1", "staff.pickup.v1"),
         "central",
         "staff",
         "What the people in the shop should see to.",
@@ -178,10 +201,10 @@ _CHANNELS = (
     _Channel(
         "appOffer",
         topics.app_offer(examples.INBOX),
-        ("app.offer.v1",),
+        ("app.offer.v1", "app.offer.withdrawn.v1"),
         "central",
         "app",
-        "The inbox of one app: offers that were granted.",
+        "The inbox of one app: offers that were granted, and those that are taken back.",
         expires="expirytime",
     ),
     _Channel(
@@ -192,18 +215,52 @@ _CHANNELS = (
         "central",
         "What became of an offer in the app.",
     ),
+    _Channel(
+        "appWish",
+        topics.app_wish(examples.INBOX),
+        ("wish.v1",),
+        "app",
+        "central",
+        "What the shopper wants to be reminded of.",
+    ),
+    _Channel(
+        "tillReceipt",
+        _STORE.till_receipt,
+        ("till.receipt.v1",),
+        "backOffice",
+        "central",
+        "Purchases and refunds of those who can be named; the same again changes nothing.",
+    ),
+    _Channel(
+        "order",
+        _STORE.order,
+        ("order.v1",),
+        "backOffice",
+        "central",
+        "How the web shop's orders stand that are fetched in this store.",
+    ),
+    _Channel(
+        "profile",
+        topics.PROFILE,
+        ("profile.v1",),
+        "backOffice",
+        "central",
+        "What the CRM knows of a shopper.",
+    ),
 )
 _PARTIES: dict[Party, str] = {
     "gateway": "The gateway in the shop: what this document describes.",
     "central": "The service that knows the shoppers and grants the offers, from its own point of view.",
     "app": "The shopper's app, from its own point of view.",
     "staff": "Whatever the people in the shop look at, from its own point of view.",
+    "backOffice": "Tills, web shop and CRM, from their own point of view.",
 }
 _PARAMETERS = {
     "store": (examples.STORE, "StoreId"),
     "gateway": (examples.GATEWAY, "GatewayId"),
     "inbox": (examples.INBOX, "InboxId"),
     "day": (str(examples.DAY), "The store's day, as in the message, in decimal digits."),
+    "shopper": (examples.shopper(), "Pseudonym"),
     "n": (str(_CHUNK), "The chunk's index, as in the message, in decimal digits."),
 }
 """Levels of topics: the examples' value, and the name of the field type or what it is."""
@@ -406,7 +463,8 @@ class _Schemas(GenerateJsonSchema):
         """One object, with the words that its class has for each key."""
         model: type[BaseModel] = schema["cls"]
         found = super().model_schema(schema)
-        words = field_docstrings(model)
+        described = field_docstrings(model)
+        words = {field.alias or name: described[name] for name, field in model.model_fields.items() if name in described}
         required = set(found.get("required", ()))
         for name, property_ in found["properties"].items():
             if "const" in property_ and property_.pop("default", None) is not None:

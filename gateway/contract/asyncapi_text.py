@@ -8,9 +8,10 @@ from gateway.contract.messages import CONTENT_TYPE
 from gateway.contract.settings import Broker, CentralSettings
 
 _DESCRIPTION = Template("""\
-What crosses the MQTT broker between the gateways in a shop, the central service that grants their offers, and the
-shopper's app. It is enough to write a central service; what the app puts on the air is told in [the shopper's
-app](app-developer.md). This file is generated from the code of the gateway and compared with it by its tests.
+What crosses the MQTT broker between the gateways in a shop, the central service that grants their offers, the
+shopper's app, and the tills, web shop and CRM that tell central what they know. It is enough to write a central
+service; what the app puts on the air is told in [the shopper's app](app-developer.md). This file is generated from the
+code of the gateway and compared with it by its tests.
 
 ## How to read it
 
@@ -47,17 +48,20 @@ Keep a persistent session under a client identifier of your own (MQTT 5: clean s
 clean session off), so that the broker holds what comes while you are away. Gateways do, as `gw-{store}-{gateway}`. A
 broker's access rules should let a gateway write below `stores/{store}/up/` and read below `stores/{store}/down/`,
 `central/state` and, of the other gateways of its store, `status` and `sighting`; an app read its own inbox's `offer`
-and write its `receipt`; and only central write what central sends.
+and write its `receipt` and `wish`; each till, web shop and CRM write only what is its own; and only central write what
+central sends.
 
 ## Central, step by step
 
-1. Connect with a will on `central/state`: `offline`, retained. Subscribe to `status` and `event` of your stores and to
-   the apps' `receipt`. Then publish `central.state.v1`, `online`, retained, with an `instance` that is new with every
-   start of the service. Until a gateway has read this on its present connection it keeps its events and sends none.
+1. Connect with a will on `central/state`: `offline`, retained. Subscribe to `status` and `event` of your stores, to
+   the apps' `receipt` and `wish`, and to what tills, web shop and CRM tell. Then publish `central.state.v1`, `online`,
+   retained, with an `instance` that is new with every start of the service. Until a gateway has read this on its present
+   connection it keeps its events and sends none.
 2. Publish catalogue and rosters, signed and retained; again after every reconnection, because a broker may have lost
    them.
 3. At a gateway's birth (`gateway.status.v1`, `online`) begin with the numbers of its epoch at `oldest_seq` (see
-   Delivery), acknowledge, and say again the decisions whose deadline has not passed. Every status, the will too, tells
+   Delivery), acknowledge, and say again the decisions whose deadline has not passed and the contexts of the shoppers who
+   are in the store. Every status, the will too, tells
    who decides in the store (see Several gateways).
 4. At every event: store it once, acknowledge, answer what is a proposal.
 5. At a receipt: stop sending that offer.
@@ -101,6 +105,27 @@ proposes (`offer.matched.v1`). Central grants or refuses once for each `offer`, 
   after `expirytime`.
 - The app owes a receipt for `shown` and may send others; each has its own `id` and may come more than once. A receipt
   for an offer that did not go to that inbox is nothing.
+- What a promotion's `weekly_cap`, `lifetime_cap`, `chain_cap_day`, `quantity` and `holdout_percent` say is central's to
+  keep: no gateway knows what another has proposed. Count in the transaction that decides. When the last piece has gone,
+  the catalogues of all stores that it concerns name the promotion in `sold_out` within five seconds, and name it no more
+  when a reservation lapses.
+- A grant that was not redeemed can be taken back (`app.offer.withdrawn.v1`, same inbox): again until the app's receipt
+  `withdrawn`. The app then shows the offer no more, and not at all if it comes later.
+- Two dismissed offers of one `category` within 30 days mute it for 30 days after the second; a receipt `complained` ends
+  everything. Both are told to the gateways (see Contexts) and looked at again at every proposal.
+
+## Contexts
+
+What central knows of a shopper, for audiences that ask for it: `shopper.context.v1`, signed, on a topic of its own for
+each pseudonym, not retained.
+
+- Send it when a visit starts, at once: a gateway waits at most one second for it, then withholds what needs it. Send it
+  again at every change during the visit, at a gateway's birth and at central's start.
+- It is whole and replaces the one before. The highest `version` counts, per shopper: it may come late, twice or out of
+  order. Choose versions that do not fall when central loses its database, such as wall milliseconds.
+- Gateways keep it in memory alone, for as long as the visit needs it, and forget it with consent. Send none of a shopper
+  who has not consented to offers. Whoever has consented to offers alone starts no visit that central hears of; her first
+  proposal is the occasion.
 
 ## Several gateways
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from gateway.contract.fields import Gtin, Language, MoneyText, Name, Strict, minutes_of, to_money
+from gateway.contract.fields import Gtin, Language, MoneyText, Name, PromotionId, Strict, minutes_of, to_money
 from gateway.core import conditions
 from gateway.core.conditions import OrderState
 
@@ -22,7 +22,8 @@ MOST_LEAVES = 64
 MOST_LEVELS = 8
 """Of nesting: enough for what a person can still read."""
 
-_Ordering = Literal["equals", "not_equals", "at_least", "at_most", "more_than", "less_than"]
+Ordering = Literal["equals", "not_equals", "at_least", "at_most", "more_than", "less_than"]
+"""How the shopper's value compares with this one."""
 _Count = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 _WITH_A_LIST = {"contains_any", "is_one_of"}
 _ClockTime = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
@@ -46,6 +47,7 @@ class SegmentsLeaf(_Listed):
 
     field: Literal["segments"]
     operator: Literal["contains", "contains_any"]
+    """Whether this one is among them, or at least one of these."""
     value: Name | Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
     """One segment for ``contains``, a list for ``contains_any``."""
 
@@ -55,8 +57,19 @@ class WatchListLeaf(_Listed):
 
     field: Literal["watch_list"]
     operator: Literal["contains", "contains_any"]
+    """Whether this one is among them, or at least one of these."""
     value: Gtin | Annotated[tuple[Gtin, ...], Field(min_length=1, max_length=100)]
     """One GTIN for ``contains``, a list for ``contains_any``."""
+
+
+class SavedOffersLeaf(_Listed):
+    """Which promotions the shopper has saved, before this visit, and not used yet."""
+
+    field: Literal["saved_offers"]
+    operator: Literal["contains", "contains_any"]
+    """Whether this one is among them, or at least one of these."""
+    value: PromotionId | Annotated[tuple[PromotionId, ...], Field(min_length=1, max_length=100)]
+    """One ``promotion_id`` for ``contains``, a list for ``contains_any``."""
 
 
 class CountLeaf(Strict):
@@ -64,15 +77,16 @@ class CountLeaf(Strict):
 
     field: Literal["visits_30_days", "days_since_last_visit", "dwell_s"]
     """``days_since_last_visit`` is not known of somebody who was never here, and then no comparison with it holds."""
-    operator: _Ordering
+    operator: Ordering
     value: _Count
+    """Visits, days or seconds."""
 
 
 class BasketLeaf(Strict):
     """What the shopper has spent in this store today."""
 
     field: Literal["basket_today"]
-    operator: _Ordering
+    operator: Ordering
     value: MoneyText
     """Amounts of another currency are neither more nor less."""
 
@@ -82,7 +96,9 @@ class LocalTimeLeaf(Strict):
 
     field: Literal["local_time"]
     operator: Literal["at_least", "at_most", "more_than", "less_than"]
+    """How the time compares with this one."""
     value: _ClockTime
+    """Hours and minutes in the store's time zone."""
 
 
 class OrderStateLeaf(_Listed):
@@ -90,6 +106,7 @@ class OrderStateLeaf(_Listed):
 
     field: Literal["order_state"]
     operator: Literal["equals", "not_equals", "is_one_of"]
+    """Whether it is in this state, in another, or in one of these."""
     value: OrderState | Annotated[tuple[OrderState, ...], Field(min_length=1)]
     """One state, or a list for ``is_one_of``."""
 
@@ -99,12 +116,15 @@ class LanguageLeaf(Strict):
 
     field: Literal["language"]
     operator: Literal["equals", "not_equals"]
+    """Whether it is this one, or another."""
     value: Language
+    """German or English."""
 
 
 _LEAVES: dict[str, str] = {
     "segments": "segments",
     "watch_list": "watch_list",
+    "saved_offers": "saved_offers",
     "visits_30_days": "count",
     "days_since_last_visit": "count",
     "dwell_s": "count",
@@ -132,12 +152,14 @@ class All(Strict):
     """Every part holds."""
 
     all: Annotated[tuple["Audience", ...], Field(min_length=1, max_length=MOST_LEAVES)]
+    """Conditions."""
 
 
 class Any_(Strict):  # noqa: N801 -- the JSON key is "any"; typing's Any is taken
     """At least one part holds."""
 
     any: Annotated[tuple["Audience", ...], Field(min_length=1, max_length=MOST_LEAVES)]
+    """Conditions."""
 
 
 class Not(Strict):
@@ -146,6 +168,7 @@ class Not(Strict):
     model_config = ConfigDict(serialize_by_alias=True)
 
     not_: Annotated["Audience", Field(alias="not")]
+    """A condition."""
 
 
 Audience = Annotated[
@@ -154,6 +177,7 @@ Audience = Annotated[
     | Annotated[Not, Tag("not")]
     | Annotated[SegmentsLeaf, Tag("segments")]
     | Annotated[WatchListLeaf, Tag("watch_list")]
+    | Annotated[SavedOffersLeaf, Tag("saved_offers")]
     | Annotated[CountLeaf, Tag("count")]
     | Annotated[BasketLeaf, Tag("basket_today")]
     | Annotated[LocalTimeLeaf, Tag("local_time")]

@@ -1,7 +1,8 @@
 """The control socket: how the command line talks to a running daemon.
 
 One request per connection, one JSON object on one line; one answer, likewise: ``{"result": {…}}`` or
-``{"failure": {"exit_code", "what", "where", "do"}}``. The results are what ``--json`` prints.
+``{"failure": {"exit_code", "what", "where", "do"}}``. The results are what ``--json`` prints. Who asks for a walk is
+answered with a line again and again, until the last.
 """
 
 import hashlib
@@ -14,6 +15,16 @@ from gateway.contract.explanations import MAX_DECISIONS, MAX_SINCE_S
 from gateway.contract.fields import GatewayId, Name, OpaqueId, PromotionId, StoreId, Strict, WallTime, explain
 from gateway.contract.promotions import Promotion
 from gateway.contract.shop import ShopFile
+from gateway.contract.walks import (
+    CheckZonesRequest,
+    ExportModelRequest,
+    ImportModelRequest,
+    ModelsRequest,
+    UseModelRequest,
+    VerifyZonesRequest,
+    WalkMarkRequest,
+    WalkRequest,
+)
 from gateway.core.model import BatteryState, BeaconState, Hearing, RecoveryStep
 from gateway.errors import ConfigurationError, DiskError, GatewayError, RadioGivenUp, TryAgain, Untrusted
 
@@ -132,7 +143,15 @@ Request = Annotated[
     | BeaconHealthRequest
     | RelearnBeaconRequest
     | TestReceiverRequest
-    | TakeOverRequest,
+    | TakeOverRequest
+    | WalkRequest
+    | WalkMarkRequest
+    | CheckZonesRequest
+    | VerifyZonesRequest
+    | ModelsRequest
+    | UseModelRequest
+    | ExportModelRequest
+    | ImportModelRequest,
     Field(discriminator="do"),
 ]
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Request)
@@ -504,5 +523,11 @@ class Status(Strict):
     """Fixed beacons that are not as they should be, and what is wrong; ``low`` is the battery."""
     blind_zones: tuple[Name, ...] = ()
     """Zones in which nobody can be heard: their promotions pause."""
+    positioning: Literal["model", "positions", "anchors"] | None = None
+    """What shoppers are located by: a learned model, the anchors' positions, or no more than their zones."""
+    zone_model: int | None = None
+    """The version of the learned model in force."""
+    zone_model_trouble: str | None = None
+    """Why it is not used, or what it does not know."""
     next_step: str
     """The one thing to do next."""

@@ -1,4 +1,4 @@
-"""What central signs and sends down: catalogue and roster.
+"""What central signs and sends down: catalogue, roster, and the context of a shopper.
 
 The envelope carries the document's bytes as ``data_base64``, with ``keyid`` and ``signature``: Ed25519 over the domain tag and
 those bytes. The bytes themselves hold type, store, version and ``not_after``, and are verified before they are parsed
@@ -19,19 +19,20 @@ from gateway.contract.fields import (
     Language,
     MoneyText,
     Name,
+    PromotionId,
     Pseudonym,
+    QuietHoursEntry,
     SequenceNumber,
     StoreId,
     Strict,
     WallTime,
-    minutes_of,
     to_money,
 )
 from gateway.contract.messages import CloudEvent
-from gateway.contract.promotions import ClockTime, Promotion, unique_promotions
+from gateway.contract.promotions import Promotion, unique_promotions
 from gateway.core import conditions
 from gateway.core.conditions import OrderState
-from gateway.core.model import Consent, QuietHours, RosterEntry
+from gateway.core.model import Consent, RosterEntry
 
 DOMAIN_TAG = b"beacon-gateway/1\x00"
 """Goes in front of the signed bytes, so that a signature made for another purpose never fits."""
@@ -54,7 +55,7 @@ StoreDay = Annotated[int, Field(ge=0)]
 class SignedMessage(CloudEvent):
     """The envelope of every signed downlink; ``type`` repeats the document's."""
 
-    type: Literal["catalogue.v1", "roster.manifest.v1", "roster.chunk.v1", "roster.delta.v1"]
+    type: Literal["catalogue.v1", "roster.manifest.v1", "roster.chunk.v1", "roster.delta.v1", "shopper.context.v1"]
     data_base64: Base64Text
     """The document: UTF-8 JSON, any spacing and order of keys."""
     keyid: KeyId
@@ -70,7 +71,7 @@ class SignedDocument(Strict):
     version: SequenceNumber
     """Rises with every change and never falls; a lower one than what is in force is refused as a rollback.
 
-    Catalogues of one store share one numbering, manifests, chunks and deltas of one day another.
+    Catalogues of one store share one numbering, manifests, chunks and deltas of one day another, contexts of one shopper another.
     """
     not_after: WallTime
     """Refused afterwards; a catalogue in force goes out of force then, too."""
@@ -80,17 +81,6 @@ class SignedDocument(Strict):
         return strict_json.canonical(self.model_dump(mode="json", exclude_defaults=False, exclude_none=True))
 
 
-class QuietHoursEntry(Strict):
-    """Nothing is pushed from ``start`` until ``end``; an ``end`` not after ``start`` is on the next day."""
-
-    start: ClockTime
-    end: ClockTime
-
-    def compiled(self) -> QuietHours:
-        """Minutes after local midnight."""
-        return QuietHours(minutes_of(self.start), minutes_of(self.end))
-
-
 class Catalogue(SignedDocument):
     """The promotions in force in one store, whole."""
 
@@ -98,6 +88,9 @@ class Catalogue(SignedDocument):
     promotions: tuple[Promotion, ...]
     """All of them; no two with one ``promotion_id``."""
     quiet_hours: QuietHoursEntry | None = None
+    sold_out: tuple[PromotionId, ...] = ()
+    """Of which none is left, in this store or at all: not offered, until a piece comes back and a newer catalogue names it no
+    more."""
 
     @field_validator("promotions")
     @classmethod
@@ -160,9 +153,17 @@ class ShopperContext(SignedDocument):
     watch_list: Annotated[tuple[Gtin, ...], Field(max_length=500)] = ()
     """Products the shopper has saved."""
     order_state: OrderState | None = None
-    """Of the newest order for this store."""
+    """``ready`` when any order for this store is; else that of the order that changed last."""
     language: Language | None = None
     """Of the app."""
+    muted_categories: Annotated[tuple[Name, ...], Field(max_length=200)] = ()
+    """Nothing of these for now: two offers of each were dismissed within 30 days."""
+    stopped: bool = False
+    """A complaint: nothing at all any more."""
+    saved_offers: Annotated[tuple[PromotionId, ...], Field(max_length=500)] = ()
+    """Saved before this visit began, still valid, neither redeemed nor bought nor reminded of since."""
+    offers_elsewhere: Annotated[dict[PromotionId, Annotated[int, Field(ge=1)]], Field(max_length=500)] = {}
+    """How often each promotion was granted in other stores today; left out where it was not."""
 
     def compiled(self) -> conditions.ShopperContext:
         """As audiences ask for it."""
@@ -174,6 +175,9 @@ class ShopperContext(SignedDocument):
             watch_list=frozenset(self.watch_list),
             order_state=self.order_state,
             language=self.language,
+            saved_offers=frozenset(self.saved_offers),
+            muted_categories=frozenset(self.muted_categories),
+            stopped=self.stopped,
         )
 
 

@@ -12,6 +12,7 @@ from gateway.contract.downlinks import (
     RosterChunk,
     RosterDelta,
     RosterManifest,
+    ShopperContext,
     SignedMessage,
     pack_records,
     split_roster,
@@ -50,7 +51,7 @@ _CENTRAL = "central"
 _SECOND_MS = 1000
 _DEADLINE = _AT + 30 * _SECOND_MS
 
-Document = Catalogue | RosterManifest | RosterChunk | RosterDelta
+Document = Catalogue | RosterManifest | RosterChunk | RosterDelta | ShopperContext
 
 
 class Seal(Protocol):
@@ -73,7 +74,7 @@ def shopper(ku: bytes = KU) -> str:
 
 
 def documents() -> list[Document]:
-    """What the signed messages hold: a catalogue, and the roster of the day with somebody who checks in later."""
+    """What the signed messages hold: a catalogue, the day's roster, somebody who checks in later, a shopper's context."""
     first, second = (
         RosterEntry(
             derive_pseudonym(ku, STORE_NUMBER, DAY), derive_day_key(ku, STORE_NUMBER, DAY), Consent.OFFERS | Consent.ANALYTICS
@@ -84,7 +85,7 @@ def documents() -> list[Document]:
     delta = RosterDelta(
         store=STORE, version=2, not_after=_DAY_OVER, day=DAY, previous=1, upserts=to_base64(pack_records([second]))
     )
-    return [_catalogue(), manifest, *chunks, delta]
+    return [_catalogue(), manifest, *chunks, delta, _context()]
 
 
 def examples(seal: Seal) -> list[Example]:
@@ -100,6 +101,8 @@ def examples(seal: Seal) -> list[Example]:
         *_answers(),
         *_app_messages(),
         Example("Somebody should look after a beacon", _alarm()),
+        Example("Somebody comes for an order", _pickup()),
+        *_back_office(),
     ]
 
 
@@ -276,6 +279,25 @@ def _catalogue() -> Catalogue:
     return Catalogue(store=STORE, version=4, not_after=_AT + 7 * 86_400 * _SECOND_MS, promotions=(yoghurt,))
 
 
+def _context() -> ShopperContext:
+    return ShopperContext(
+        store=STORE,
+        version=_AT,
+        not_after=_AT + 7200 * _SECOND_MS,
+        shopper=shopper(),
+        segments=("family",),
+        visits_30_days=4,
+        days_since_last_visit=3,
+        basket_today="31.90 EUR",
+        watch_list=("4006381333931",),
+        order_state="ready",
+        language="de",
+        muted_categories=("wine",),
+        saved_offers=("bread-20",),
+        offers_elsewhere={"cheese-10": 1},
+    )
+
+
 def _answers() -> list[Example]:
     at = _AT + 40
     ack = messages.Ack(id=f"{_EPOCH}-3", source=_CENTRAL, time=at, data=messages.AckData(epoch=_EPOCH, seq=3))
@@ -308,6 +330,63 @@ def _alarm() -> messages.StaffAlarm:
     return messages.StaffAlarm(id=f"{_EPOCH}-6-alarm", source=_CENTRAL, time=_AT + 80 * _SECOND_MS, data=data)
 
 
+def _pickup() -> messages.StaffPickup:
+    data = messages.StaffPickupData(
+        store=STORE,
+        order="W-1042",
+        zone="dairy",
+        time=_AT,
+        is_over=False,
+        text={
+            "de": "Jemand holt Bestellung W-1042 ab (gesehen in dairy): bitte bereitlegen.",
+            "en": "Somebody comes for order W-1042 (seen in dairy): please have it at hand.",
+        },
+    )
+    return messages.StaffPickup(id=f"W-1042-{_AT}-pickup", source=_CENTRAL, time=_AT, data=data)
+
+
+# ---- tills, web shop, CRM -----------------------------------------------------------------------------------------------------
+
+
+def _back_office() -> list[Example]:
+    paid, given_back = _AT + 1200 * _SECOND_MS, _AT + 1500 * _SECOND_MS
+    bought = messages.TillReceiptData(
+        receipt="4711-20260921-0815",
+        till="till-2",
+        purchase_time=paid,
+        inbox=INBOX,
+        total="31.90 EUR",
+        items=(messages.ReceiptItem(gtin="4006381333931", quantity=3, amount="3.98 EUR"),),
+        redeemed=("YOG3",),
+    )
+    refund = messages.TillReceiptData(
+        receipt="4711-20260921-0822",
+        till="till-2",
+        purchase_time=given_back,
+        inbox=INBOX,
+        total="-3.98 EUR",
+        refunds="4711-20260921-0815",
+        items=(messages.ReceiptItem(gtin="4006381333931", quantity=-3, amount="-3.98 EUR"),),
+    )
+    order = messages.OrderData(
+        order="W-1042", inbox=INBOX, version=3, state="ready", changed_time=_AT - 3600 * _SECOND_MS, attribution=_OFFER
+    )
+    profile = messages.ProfileData(
+        inbox=INBOX, version=12, segments=("family",), language="de", watch_list=("4006381333931",), card="9280001234567"
+    )
+    return [
+        *(
+            Example(
+                "A purchase" if data.refunds is None else "A part of it is given back",
+                messages.TillReceipt(id=data.receipt, source="till-2", time=data.purchase_time, data=data),
+            )
+            for data in (bought, refund)
+        ),
+        Example("An order can be fetched", messages.Order(id="W-1042-3", source="web-shop", time=order.changed_time, data=order)),
+        Example("A shopper as the CRM knows her", messages.Profile(id="anna-12", source="crm", time=_AT, data=profile)),
+    ]
+
+
 # ---- the app ------------------------------------------------------------------------------------------------------------------
 
 
@@ -324,5 +403,24 @@ def _app_messages() -> list[Example]:
         Example(
             "The app has shown it",
             messages.Receipt(id=f"{_OFFER}-shown", source=f"app/{INBOX}", time=_AT + 400, data=receipt, subject=INBOX),
+        ),
+        Example(
+            "An offer is taken back, because what was bought for it was given back",
+            messages.WithdrawnOffer(
+                id=f"{_OFFER}-withdrawn",
+                source=_CENTRAL,
+                time=_AT + 1500 * _SECOND_MS,
+                expirytime=_DAY_OVER,
+                data=messages.WithdrawnOfferData(offer=_OFFER, promotion_id="yoghurt-3", reason="refund"),
+            ),
+        ),
+        Example(
+            "A product is put on the wish list",
+            messages.Wish(
+                id="wish-1",
+                source=f"app/{INBOX}",
+                time=_AT + 500,
+                data=messages.WishData(gtin="4006381333931", wanted=True),
+            ),
         ),
     ]

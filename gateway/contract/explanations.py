@@ -12,6 +12,7 @@ from gateway.core.model import PromotionKind, WithheldReason
 
 MAX_DECISIONS = 100
 MAX_WITHHELD = 200
+MAX_NOT_ENTERED = 100
 MAX_SINCE_S = 366 * 86_400
 """Longer than rows are kept."""
 
@@ -37,6 +38,8 @@ class Belief(Strict):
     """The next likely zone; absent where no other was in question."""
     times_likelier: float
     """Than the runner-up, or than being outside where that was likelier still."""
+    near_border: bool = False
+    """The runner-up is hardly less likely, and may lie next to it."""
 
 
 class Stay(Strict):
@@ -52,13 +55,31 @@ class Stay(Strict):
     """The same in plain words."""
 
 
+class LeafExplained(Strict):
+    """One condition of an audience, with what it found. A shopper's values are in the daemon's memory and in this answer only."""
+
+    path: str
+    """In the audience, as in ``all.0.not``; empty for a condition without parts."""
+    condition: str
+    """Such as ``visits_30_days at_least 5``."""
+    found: str | None = None
+    """Absent: not known."""
+    holds: bool
+    detail: str
+    """The same in one line."""
+
+
 class WithheldPromotion(Strict):
-    """A promotion of the zone that was not offered."""
+    """A promotion of the zone that was not offered, or offered without a push."""
 
     promotion_id: PromotionId
     reason: WithheldReason
     detail: str
     """The reason in plain words, with the times and offers that made it true."""
+    on_shelf: bool = False
+    """Only the push was withheld: it went to the silent shelf, and is among the offers, too."""
+    audience: tuple[LeafExplained, ...] = ()
+    """Of a promotion that is not for everybody."""
 
 
 class Matching(Strict):
@@ -72,6 +93,9 @@ class Matching(Strict):
     """Whether the decision could be made again: ``withheld`` is filled then."""
     withheld: Annotated[tuple[WithheldPromotion, ...], Field(max_length=MAX_WITHHELD)] = ()
     """By priority; never more than 200, the counts are complete."""
+    context_not_kept: Annotated[tuple[PromotionId, ...], Field(max_length=MAX_WITHHELD)] = ()
+    """Promotions of which only the counts tell why they were withheld: they asked for what central knew of the shopper then,
+    which is never written down."""
     detail: str
     """In plain words what was matched, or why it cannot be said for each promotion."""
     disagreement: str | None = None
@@ -115,6 +139,8 @@ class OfferExplained(Strict):
     kind: PromotionKind
     push: bool
     """Whether the phone may ring."""
+    audience: tuple[LeafExplained, ...] = ()
+    """Of a promotion that is not for everybody, where the shopper's context is still what it was."""
     deadline: WallTime
     state: Literal["proposed", "granted", "refused", "late"]
     reason: str = ""
@@ -150,6 +176,25 @@ class Explanation(Strict):
     offers: tuple[OfferExplained, ...] = ()
 
 
+class NotEntered(Strict):
+    """A zone in which a shopper nearly was; known for a quarter of an hour, while the gateway runs."""
+
+    time: WallTime
+    """When it was over."""
+    zone: Name
+    instead: Name | None = None
+    """The zone that the shopper went on being in."""
+    heard: tuple[Heard, ...] = ()
+    belief: Belief
+    """When it was likeliest."""
+    believed_s: float
+    """For how long it was likely enough for an entry."""
+    needed_s: float
+    """For how long that had to be so."""
+    detail: str
+    """In plain words what was missing."""
+
+
 class Explanations(Strict):
     """The answer to one question."""
 
@@ -159,5 +204,7 @@ class Explanations(Strict):
     """The store's, in which the plain words tell the time."""
     decisions: Annotated[tuple[Explanation, ...], Field(max_length=MAX_DECISIONS)] = ()
     """Oldest first."""
+    not_entered: Annotated[tuple[NotEntered, ...], Field(max_length=MAX_NOT_ENTERED)] = ()
+    """What belongs to the question and did not happen, oldest first."""
     left_out: bool = False
     """Whether there are older ones that match."""

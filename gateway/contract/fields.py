@@ -18,6 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from gateway.core.model import QuietHours
 from gateway.core.money import Money
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,21 +90,28 @@ SequenceNumber = Annotated[int, Field(ge=1, le=2**53 - 1)]
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z-]{1,64}$")]
 
 
-def _check_digit(value: str) -> str:
-    """GS1 General Specifications, 7.9: weights 3 and 1 from the right, the sum is a multiple of ten."""
+def check_digit(value: str) -> str:
+    """The same digits; ``ValueError`` when the last one is wrong.
+
+    GS1 General Specifications, 7.9: weights 3 and 1 from the right, the sum is a multiple of ten.
+    """
     if sum(int(digit) * (3 if index % 2 else 1) for index, digit in enumerate(reversed(value))) % 10:
         raise ValueError("its check digit is wrong")
     return value
 
 
-Gtin = Annotated[str, StringConstraints(pattern=r"^([0-9]{8}|[0-9]{12,14})$"), AfterValidator(_check_digit)]
+Gtin = Annotated[str, StringConstraints(pattern=r"^([0-9]{8}|[0-9]{12,14})$"), AfterValidator(check_digit)]
 """A product's number (GTIN-8, -12, -13 or -14) with its check digit."""
 MoneyText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,2})? [A-Z]{3}$")]
 """A decimal amount and its currency (ISO 4217), as the Google Merchant feeds write it."""
 
 
+SignedMoneyText = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,2})? [A-Z]{3}$")]
+"""As `MoneyText`, and with a minus sign what is given back."""
+
+
 def to_money(text: str) -> Money:
-    """The amount of a `MoneyText`; ``ValueError`` for anything else.
+    """The amount of a `MoneyText` or `SignedMoneyText`; ``ValueError`` for anything without a currency.
 
     >>> to_money("12.50 EUR")
     Money(amount=Decimal('12.50'), currency='EUR')
@@ -122,6 +130,21 @@ def minutes_of(clock: str) -> int:
     """
     hours, minutes = clock.split(":")
     return 60 * int(hours) + int(minutes)
+
+
+ClockTime = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
+"""Hours and minutes in the store's time zone."""
+
+
+class QuietHoursEntry(Strict):
+    """Nothing is pushed from ``start`` until ``end``; an ``end`` not after ``start`` is on the next day."""
+
+    start: ClockTime
+    end: ClockTime
+
+    def compiled(self) -> QuietHours:
+        """Minutes after local midnight."""
+        return QuietHours(minutes_of(self.start), minutes_of(self.end))
 
 
 def explain(error: ValidationError) -> str:

@@ -6,12 +6,13 @@ goes into MQTT 5's expiry; uplink events have none, because a number once given 
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
 from gateway.contract import strict_json
 from gateway.contract.fields import (
     Epoch,
     GatewayId,
+    Gtin,
     InboxId,
     Language,
     MoneyText,
@@ -20,16 +21,24 @@ from gateway.contract.fields import (
     PromotionId,
     Pseudonym,
     SequenceNumber,
+    SignedMoneyText,
+    StoreId,
     Strict,
     WallTime,
     explain,
 )
-from gateway.contract.promotions import Promotion
+from gateway.contract.promotions import DigitalLink, Image, Promotion
+from gateway.core.conditions import OrderState
 from gateway.core.deciding import LAST_TERM, Claim
 from gateway.core.model import BatteryState, BeaconState, HearingTold, PromotionKind, RecoveryStep
 from gateway.errors import Untrusted
 
 CONTENT_TYPE = "application/cloudevents+json"
+
+CardNumber = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,40}$")]
+"""Of a customer card."""
+RedeemedCode = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+"""What a till has taken for a discount: the id of an offer, or a promotion's code."""
 
 
 class CloudEvent(Strict):
@@ -435,13 +444,26 @@ RefusalReason = Literal[
     "no_consent",
     "out_of_date",
     "quantity",
+    "cap_week",
+    "cap_lifetime",
+    "cap_chain",
+    "cap_visit",
+    "cap_store",
+    "cool_down",
+    "holdout",
+    "muted_category",
+    "stopped",
 ]
 """Why not; absent when granted.
 
 ``not_decider``: another gateway decides in the store. ``late``: the deadline has passed. ``already_granted``: the shopper has
 had this promotion as often as ``daily_cap`` allows. ``push_spent``: the visit has had its push. ``unknown_shopper``: nobody has
 this pseudonym (any more). ``no_consent``: not to offers. ``unknown_promotion``: not one of the store's. ``out_of_date``: changed
-or ended since. ``quantity``: none is left.
+or ended since, or the shopper is no longer among its audience. ``quantity``: none is left. ``cap_week``, ``cap_lifetime``: the
+shopper has had it as often as ``weekly_cap`` or ``lifetime_cap`` allows. ``cap_chain``: offered as often today as
+``chain_cap_day`` allows. ``cap_visit``, ``cap_store``, ``cool_down``: what the gateway keeps, looked at again for one that took
+over from another. ``holdout``: the shopper belongs to those who do not get it, so that its effect can be measured.
+``muted_category``: two offers of its category were dismissed within 30 days. ``stopped``: the shopper has complained.
 
 After ``already_granted`` and ``push_spent`` push and cap stay spent at the gateway; any other reason gives them back.
 """
@@ -489,6 +511,8 @@ class AppOfferData(Strict):
     """To show or type at the till (``generic_redemption_code``)."""
     url: str | None = None
     """More about it (``promotion_url``)."""
+    attribution: OpaqueId | None = None
+    """Beside a ``url``: what the web shop names in an order that comes of it, so that the visit is known to have led there."""
     valid_until: WallTime | None = None
     """The end of ``promotion_effective_dates``, exclusive; absent when there is none."""
     percent_off: int | None = None
@@ -503,9 +527,20 @@ class AppOfferData(Strict):
     """The products it is about; empty when there are no certain ones."""
     fine_print: dict[Language, str] = {}
     """By language; empty when there is none."""
+    image: Image | None = None
+    digital_link: DigitalLink | None = None
+    """Its product on the web."""
+    price: MoneyText | None = None
+    """What it costs now."""
+    old_price: MoneyText | None = None
+    """What it cost before."""
+    shelf: bool = False
+    """Whether it would have rung, but may not (the visit's push is spent, quiet hours): the app lists it silently, by zone."""
+    reserved_until: WallTime | None = None
+    """Until when a piece is kept for the shopper; absent when pieces are not counted or not reserved."""
 
     @classmethod
-    def granted(cls, store: str, proposal: OfferMatchedData, promotion: Promotion) -> Self:
+    def granted(cls, store: str, proposal: OfferMatchedData, promotion: Promotion, reserved_until: int | None = None) -> Self:
         """What the shopper reads of a proposal that central has granted."""
         return cls(
             offer=proposal.offer,
@@ -518,6 +553,7 @@ class AppOfferData(Strict):
             text=promotion.text,
             code=promotion.generic_redemption_code,
             url=promotion.promotion_url,
+            attribution=None if promotion.promotion_url is None else proposal.offer,
             valid_until=promotion.valid_until_ms,
             percent_off=promotion.percent_off,
             money_off_amount=promotion.money_off_amount,
@@ -525,6 +561,12 @@ class AppOfferData(Strict):
             limit_quantity=promotion.limit_quantity,
             item_id=promotion.item_id,
             fine_print=promotion.fine_print,
+            image=promotion.image,
+            digital_link=promotion.digital_link,
+            price=promotion.price,
+            old_price=promotion.old_price,
+            shelf=not proposal.push and proposal.kind != "info",
+            reserved_until=reserved_until,
             matched_time=proposal.matched_time,
         )
 
@@ -539,6 +581,30 @@ class AppOffer(CloudEvent):
     expirytime: WallTime
     """The deadline of the proposal: an app that reads it later does not show it."""
     data: AppOfferData
+
+
+class WithdrawnOfferData(Strict):
+    """What is taken back, and why."""
+
+    offer: OpaqueId
+    """Of the offer in the inbox."""
+    promotion_id: PromotionId
+    """Of the catalogue."""
+    reason: Literal["refund", "stopped", "collected"]
+    """``refund``: what was bought for it was given back. ``stopped``: the shopper complained. ``collected``: nothing is left
+    to fetch."""
+
+
+class WithdrawnOffer(CloudEvent):
+    """A granted offer that was not redeemed is taken back: the app shows it no more, and never if it comes only now.
+
+    Sent again until the app's receipt ``withdrawn``; ``id`` is the same when it comes again.
+    """
+
+    type: Literal["app.offer.withdrawn.v1"] = "app.offer.withdrawn.v1"
+    expirytime: WallTime
+    """Until when it is sent."""
+    data: WithdrawnOfferData
 
 
 class StaffAlarmData(Strict):
@@ -565,13 +631,41 @@ class StaffAlarm(CloudEvent):
     data: StaffAlarmData
 
 
+class StaffPickupData(Strict):
+    """Somebody comes for an order that is ready, or does not have to be served any more."""
+
+    store: StoreId
+    """Where it is to be fetched."""
+    order: OpaqueId
+    """As the shop's orders are numbered."""
+    zone: Name | None = None
+    """Where the shopper was seen; absent when it is over."""
+    time: WallTime
+    """When the shopper was seen, or the order was collected or returned."""
+    is_over: bool
+    """Whether it was collected or returned."""
+    text: dict[Language, str]
+    """One sentence by language, for people."""
+
+
+class StaffPickup(CloudEvent):
+    """For the people in the shop, once for each order and visit; ``id`` is the same when it comes again."""
+
+    type: Literal["staff.pickup.v1"] = "staff.pickup.v1"
+    data: StaffPickupData
+
+
 class ReceiptData(Strict):
     """What became of an offer in the app."""
 
     offer: OpaqueId
     """Of the offer in the inbox."""
-    state: Literal["shown", "opened", "saved", "dismissed", "redeemed"]
-    """What has happened to it; the first receipt of any state ends central's sending the offer again."""
+    state: Literal["shown", "opened", "saved", "dismissed", "redeemed", "complained", "withdrawn"]
+    """What has happened to it; the first receipt of any state ends central's sending the offer again.
+
+    ``saved`` reminds of it on the next visit; two ``dismissed`` of one category mute it for 30 days; ``complained`` stops
+    everything; ``withdrawn``: the app has taken it away, as it was told.
+    """
 
 
 class Receipt(CloudEvent):
@@ -581,6 +675,132 @@ class Receipt(CloudEvent):
     data: ReceiptData
     subject: InboxId | None = None
     """The inbox; the topic's counts."""
+
+
+class WishData(Strict):
+    """What the shopper wants to be reminded of: a product or a promotion, one of the two."""
+
+    gtin: Gtin | None = None
+    """The product."""
+    promotion_id: PromotionId | None = None
+    """The promotion."""
+    wanted: bool
+    """Or no longer."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.gtin is None) == (self.promotion_id is None):
+            raise ValueError("one of gtin and promotion_id was expected")
+        return self
+
+
+class Wish(CloudEvent):
+    """From the app; of one product or promotion the newest ``time`` counts, in whatever order they arrive."""
+
+    type: Literal["wish.v1"] = "wish.v1"
+    data: WishData
+
+
+# ---- what the back office tells -----------------------------------------------------------------------------------------------
+
+
+class ReceiptItem(Strict):
+    """One line of a till's receipt."""
+
+    gtin: Gtin
+    """The product."""
+    quantity: Annotated[int, Field(ge=-10_000, le=10_000)] = 1
+    """Pieces; below zero what was given back."""
+    amount: SignedMoneyText | None = None
+    """For all of them; absent where the till does not say."""
+
+
+class TillReceiptData(Strict):
+    """A purchase, or a refund of one: a total below zero, and ``refunds``."""
+
+    receipt: OpaqueId
+    """Its number, never given again in this store; the same again is the same receipt."""
+    till: Name
+    """Which till."""
+    purchase_time: WallTime
+    """When it was paid, or given back; a till that was offline tells it later."""
+    inbox: InboxId | None = None
+    """Whose it is: this, ``card`` or ``shopper``; without any it is nobody's and not kept."""
+    card: CardNumber | None = None
+    """The customer card, which the profile of its owner names."""
+    shopper: Pseudonym | None = None
+    """The pseudonym of the day, as the app shows it to the till."""
+    total: SignedMoneyText
+    """What was paid, in the store's currency."""
+    refunds: OpaqueId | None = None
+    """The receipt of this store that is given back, whole or in part; it may come later than its refund."""
+    items: Annotated[tuple[ReceiptItem, ...], Field(max_length=500)] = ()
+    """What was bought."""
+    redeemed: Annotated[tuple[RedeemedCode, ...], Field(max_length=50)] = ()
+    """What was shown for it: the ids of offers, or the promotions' ``generic_redemption_code``."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if sum(name is not None for name in (self.inbox, self.card, self.shopper)) > 1:
+            raise ValueError("at most one of inbox, card and shopper was expected")
+        if self.total.startswith("-") != (self.refunds is not None):
+            raise ValueError("a total below zero belongs to refunds")
+        return self
+
+
+class TillReceipt(CloudEvent):
+    """From a till: at once, later, more than once and in any order."""
+
+    type: Literal["till.receipt.v1"] = "till.receipt.v1"
+    data: TillReceiptData
+
+
+class OrderData(Strict):
+    """How an order of the web shop stands that is fetched in this store."""
+
+    order: OpaqueId
+    """Its number; one that a person may read aloud."""
+    inbox: InboxId
+    """Whose it is."""
+    version: SequenceNumber
+    """Rises with every change: the highest counts, in whatever order they arrive."""
+    state: OrderState
+    """``returned`` ends it as ``collected`` does."""
+    changed_time: WallTime
+    """Since when."""
+    attribution: OpaqueId | None = None
+    """As in the link of an offer that led to it; counts for seven days after the offer was granted."""
+
+
+class Order(CloudEvent):
+    """From the web shop, at every change."""
+
+    type: Literal["order.v1"] = "order.v1"
+    data: OrderData
+
+
+class ProfileData(Strict):
+    """What the CRM knows of a shopper, whole: it replaces what an older version said."""
+
+    inbox: InboxId
+    """Whose it is."""
+    version: SequenceNumber
+    """Rises with every change: the highest counts, in whatever order they arrive."""
+    segments: Annotated[tuple[Name, ...], Field(max_length=200)] = ()
+    """The retailer's segments the shopper is in."""
+    language: Language | None = None
+    """Of the app."""
+    watch_list: Annotated[tuple[Gtin, ...], Field(max_length=500)] = ()
+    """Products the shopper has put on a list elsewhere; what the app tells as wishes comes on top."""
+    card: CardNumber | None = None
+    """The customer card, by which tills name the shopper."""
+
+
+class Profile(CloudEvent):
+    """From the CRM."""
+
+    type: Literal["profile.v1"] = "profile.v1"
+    data: ProfileData
 
 
 Message = TypeVar("Message", bound=CloudEvent)

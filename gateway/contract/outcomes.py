@@ -26,7 +26,12 @@ class UplinkRow(NamedTuple):
 def uplink_rows(outcome: Outcome) -> list[UplinkRow]:
     """The events of one outcome, in the order in which they are numbered."""
     event = outcome.event
-    rows = [] if not event.consent & Consent.ANALYTICS else [_presence_row(event)]
+    return [*([_presence_row(event)] if event.consent & Consent.ANALYTICS else ()), *offer_rows(outcome)]
+
+
+def offer_rows(outcome: Outcome) -> list[UplinkRow]:
+    """Its offers alone."""
+    rows = []
     for offer in outcome.offers:
         data = messages.OfferMatchedData(
             offer=offer.offer,

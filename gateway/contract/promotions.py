@@ -1,21 +1,34 @@
 """Promotions as marketing writes them; names follow the Google Merchant promotions feed where it has one.
 
-From ``promotion_id`` to ``promotion_url`` they are the feed's (``feeds.py`` reads one); zones, tags, trigger, windows, caps and
-deadline are what a shop floor needs besides. Money is a decimal amount with its currency, never a float.
+From ``promotion_id`` to ``promotion_url`` they are the feed's (``feeds.py`` reads one); zones, tags, trigger, windows, audience,
+caps, quantity and deadline are what a shop floor needs besides. Money is a decimal amount with its currency, never a float.
 """
 
+import re
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from gateway.contract.fields import Language, MoneyText, Name, PromotionId, Strict, from_rfc3339, minutes_of
+from gateway.contract import audience as audiences
+from gateway.contract.audience import Audience
+from gateway.contract.fields import (
+    ClockTime,
+    Language,
+    MoneyText,
+    Name,
+    PromotionId,
+    Strict,
+    check_digit,
+    from_rfc3339,
+    minutes_of,
+    to_money,
+)
 from gateway.core import model
-from gateway.core.model import PromotionKind
+from gateway.core.model import PromotionKind, Trigger
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-ClockTime = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
-"""Hours and minutes in the store's time zone."""
 
 
 class Window(Strict):
@@ -32,11 +45,48 @@ class Window(Strict):
         return model.TimeWindow(frozenset(map(_WEEKDAYS.index, self.weekdays)), minutes_of(self.start), minutes_of(self.end))
 
 
+_DIGITAL_LINK = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[^/?#\s]+)*?/01/([0-9]+)(?:[/?#]\S*)?")
+
+
+def _names_a_product(value: str) -> str:
+    """GS1 Digital Link Standard, URI syntax: the primary key 01 and a GTIN of 14 digits, shorter ones with zeros in front."""
+    found = _DIGITAL_LINK.fullmatch(value)
+    if found is None:
+        raise ValueError("an https address with /01/ and a GTIN, as in https://id.gs1.org/01/04006381333931, was expected")
+    if len(found[1]) != _GTIN_14:
+        raise ValueError(f"its GTIN has {len(found[1])} digits; a GS1 Digital Link has 14, with zeros in front")
+    check_digit(found[1])
+    return value
+
+
+_GTIN_14 = 14
+DigitalLink = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_names_a_product)]
+"""A web address that names a product (GS1 Digital Link): https://id.gs1.org/01/04006381333931, or with a domain of one's own."""
+
+
+class Image(Strict):
+    """A picture of the offer; an app that cannot load it, or finds another checksum, shows the text instead."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https://", max_length=2000)]
+    """Where it is."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """Of the file, in hexadecimal."""
+    text: Annotated[dict[Language, Annotated[str, StringConstraints(min_length=1, max_length=120)]], Field(min_length=1)]
+    """What it shows, by language."""
+
+
+_Cap = Annotated[int, Field(ge=1, le=100)]
+_ManyOffers = Annotated[int, Field(ge=1, le=1_000_000)]
+_NEEDS_NO_ZONE = frozenset({"visit_start", "nth_visit"})
+_NEVER_HELD_OUT = frozenset({"pickup", "service"})
+
+
 class Promotion(Strict):
     """One rule of the retailer.
 
-    A rule that does not fit together is refused, and with it the whole catalogue: zones or tags must be named, a code belongs to
-    ``generic_code`` and a dwell time to ``dwell``, each in both directions, and effective dates must not end before they begin.
+    A rule that does not fit together is refused, and with it the whole catalogue: zones or tags must be named unless a visit
+    triggers it, a code belongs to ``generic_code``, a dwell time to ``dwell`` and a number to ``nth_visit``, each in both
+    directions, caps must not be greater for less time, and effective dates must not end before they begin.
     """
 
     promotion_id: PromotionId
@@ -78,16 +128,41 @@ class Promotion(Strict):
     """Zones where it is offered, as the shop file names them; one that the shop does not have is passed over."""
     tags: tuple[Name, ...] = ()
     """It is offered in every zone with one of these tags, too."""
-    trigger: Literal["enter", "dwell"] = "enter"
-    """Offered when the shopper enters the zone, or has been in it for ``dwell_s``."""
+    trigger: Trigger = "enter"
+    """Offered when the shopper enters the zone, has been in it for ``dwell_s`` or leaves it; or with the first entry of a visit:
+    of every visit, or of the one with ``visit_number``. A visit's first entry may be into any zone, if none is named."""
     dwell_s: Annotated[int, Field(ge=0, le=3600)] = 0
     """Seconds; with trigger ``dwell`` only."""
+    visit_number: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The visit that is meant, counted within 30 days and with the present one; with trigger ``nth_visit`` only."""
+    audience: Audience | None = None
+    """For whom it is; none: for everybody who has consented to offers."""
     windows: tuple[Window, ...] = ()
     """When it is in force, besides its effective dates; none: always."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """The highest gets the push; equal ones are settled by ``promotion_id``."""
-    daily_cap: Annotated[int, Field(ge=1, le=100)] = 1
+    visit_cap: _Cap | None = None
+    """How often one shopper may get it during one visit; none: ``daily_cap`` alone decides."""
+    daily_cap: _Cap = 1
     """How often one shopper may get it in one store on one day."""
+    weekly_cap: _Cap | None = None
+    """How often one shopper may get it within seven days, in all stores together."""
+    lifetime_cap: _Cap | None = None
+    """How often one shopper may ever get it, in all stores together."""
+    store_cap_day: _ManyOffers | None = None
+    """How often it may be offered in one store on one day, to all shoppers together."""
+    chain_cap_day: _ManyOffers | None = None
+    """How often it may be offered on one day, in all stores and to all shoppers together."""
+    quantity: _ManyOffers | None = None
+    """How many are to be had, in all stores together; none: no end."""
+    quantity_per_store: _ManyOffers | None = None
+    """How many are to be had in each store."""
+    reservation_s: Annotated[int, Field(ge=60, le=7 * 86_400)] | None = None
+    """A granted piece that is not redeemed within so many seconds is to be had again; none: it stays reserved."""
+    holdout_percent: Annotated[int, Field(ge=0, le=50)] = 0
+    """Share of the shoppers who do not get it, so that its effect can be measured; not for pickup and service."""
+    category: Name | None = None
+    """What it is about. Whoever dismisses two offers of one category gets none of it for 30 days."""
     cool_down_s: Annotated[int, Field(ge=0, le=86_400)] = 0
     """For how long after it nothing of its group is offered to the shopper, seconds."""
     cool_down_group: Name | Literal[""] = ""
@@ -96,6 +171,23 @@ class Promotion(Strict):
     """A proposal that is not granted within this many seconds of the event is late and never shown."""
     sensitive: bool = False
     """Offered only where a receiver of the gateway's hears the shopper; an app's own hint is not enough."""
+
+    image: Image | None = None
+    digital_link: DigitalLink | None = None
+    """Its product on the web."""
+    price: MoneyText | None = None
+    """What it costs now, by the local inventory."""
+    old_price: MoneyText | None = None
+    """What it cost before; with ``price`` only."""
+    availability: Literal["in_stock", "limited", "out_of_stock"] | None = None
+    """By the local inventory."""
+
+    @field_validator("audience")
+    @classmethod
+    def _can_be_read(cls, value: Audience | None) -> Audience | None:
+        if value is not None:
+            audiences.compiled(value)
+        return value
 
     @field_validator("promotion_effective_dates", "promotion_display_dates")
     @classmethod
@@ -108,7 +200,7 @@ class Promotion(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if not self.zones and not self.tags:
+        if not self.zones and not self.tags and self.trigger not in _NEEDS_NO_ZONE:
             raise ValueError("names neither zones nor tags: nobody could ever get it")
         if (self.offer_type == "generic_code") != (self.generic_redemption_code is not None):
             raise ValueError("generic_redemption_code belongs to offer_type generic_code")
@@ -118,7 +210,35 @@ class Promotion(Strict):
             raise ValueError("promotion_display_dates and promotion_effective_dates have no moment in common")
         if (self.trigger == "dwell") != (self.dwell_s > 0):
             raise ValueError("dwell_s belongs to trigger dwell")
+        if (self.trigger == "nth_visit") != (self.visit_number is not None):
+            raise ValueError("visit_number belongs to trigger nth_visit")
+        if self.reservation_s is not None and self.quantity is None and self.quantity_per_store is None:
+            raise ValueError("reservation_s belongs to quantity or quantity_per_store: nothing runs out, so nothing is reserved")
+        if self.holdout_percent and self.kind in _NEVER_HELD_OUT:
+            raise ValueError(f"holdout_percent does not go with kind {self.kind}: nobody may miss what is ordered or called for")
+        self._refuse_caps_out_of_order()
+        self._refuse_prices_that_do_not_compare()
         return self
+
+    def _refuse_caps_out_of_order(self) -> None:
+        rising = (
+            ("visit_cap", "daily_cap", "weekly_cap", "lifetime_cap"),
+            ("store_cap_day", "chain_cap_day"),
+            ("quantity_per_store", "quantity"),
+        )
+        for names in rising:
+            known = [(name, value) for name in names if (value := getattr(self, name)) is not None]
+            for (less, low), (more, high) in pairwise(known):
+                if low > high:
+                    raise ValueError(f"{less} {low} could never be reached, because {more} is {high}")
+
+    def _refuse_prices_that_do_not_compare(self) -> None:
+        if self.old_price is None:
+            return
+        if self.price is None:
+            raise ValueError("old_price belongs to price: what does it cost now?")
+        if to_money(self.price).currency != to_money(self.old_price).currency:
+            raise ValueError("price and old_price have different currencies")
 
     @property
     def valid_until_ms(self) -> int | None:
@@ -146,8 +266,13 @@ class Promotion(Strict):
             priority=self.priority,
             effective_from_ms=start,
             effective_until_ms=until,
+            visit_number=self.visit_number,
+            audience=None if self.audience is None else audiences.compiled(self.audience),
             windows=tuple(window.compiled() for window in self.windows),
+            visit_cap=self.visit_cap,
             daily_cap=self.daily_cap,
+            store_cap_day=self.store_cap_day,
+            category=self.category,
             cool_down_ms=self.cool_down_s * 1000,
             cool_down_group=self.cool_down_group,
             deadline_ms=self.deadline_s * 1000,

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from gateway.contract.fields import GatewayId, Name, StoreId, Strict, explain
+from gateway.contract.fields import GatewayId, Name, QuietHoursEntry, StoreId, Strict, explain
 from gateway.contract.shop import UuidText
+from gateway.core.announcer import MARGIN
 from gateway.errors import ConfigurationError
 
 _APPLE = 0x004C
@@ -18,6 +19,18 @@ _STATE_DIR = Path("/var/lib/beacon-gateway")
 _RUNTIME_DIR = Path("/run/beacon-gateway")
 
 PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _known_time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{value!r} is no time zone of the IANA database, such as Europe/Berlin") from error
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_known_time_zone)]
+"""Of the IANA database."""
 
 
 class Privacy(Strict):
@@ -158,10 +171,10 @@ class Clock(Strict):
 class Presence(Strict):
     """When a belief becomes an announcement."""
 
-    margin: Annotated[float, Field(ge=0, le=10)] = 0.7
+    margin: Annotated[float, Field(ge=0, le=10)] = MARGIN
     """Natural logarithm of how much likelier a new zone must be."""
     hold_s: Annotated[float, Field(ge=0, le=30)] = 0.6
-    """For how long it must be so."""
+    """For how long it must be so when somebody was in no zone before; a zone of the shop may have its own time."""
     visit_gap_s: Annotated[int, Field(ge=60, le=14_400)] = 1800
 
 
@@ -182,7 +195,7 @@ class Settings(Strict):
     day_start_s: Annotated[int, Field(ge=-86_400, le=86_400, multiple_of=900)] = 0
     """Seconds after 00:00 UTC at which the store's day begins."""
     gateway: GatewayId
-    time_zone: str = "Europe/Berlin"
+    time_zone: TimeZone = "Europe/Berlin"
     state_dir: Path = _STATE_DIR
     shop_file: Path | None = None
     """Absent: shop.json in the state folder."""
@@ -204,15 +217,6 @@ class Settings(Strict):
     radio: Radio = Radio()
     receivers: tuple[Receiver, ...] = (Receiver(name="pi"),)
     foreign_receivers: Annotated[tuple[ForeignReceivers, ...], Field(max_length=16)] = ()
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_time_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{value!r} is no time zone of the IANA database, such as Europe/Berlin") from error
-        return value
 
     @field_validator("receivers")
     @classmethod
@@ -284,6 +288,11 @@ class CentralStore(Strict):
     store_number: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
     day_start_s: Annotated[int, Field(ge=-86_400, le=86_400, multiple_of=900)] = 0
     pushes_per_visit: Annotated[int, Field(ge=0, le=10)] = 1
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "EUR"
+    """Of the tills' receipts (ISO 4217)."""
+    time_zone: TimeZone = "Europe/Berlin"
+    quiet_hours: QuietHoursEntry | None = None
+    """In the store's time zone: nothing is pushed, then or later; the shelf may show it."""
 
 
 CentralSettings.model_rebuild()

@@ -25,6 +25,13 @@ class StoreTopics:
         self.ack = f"{down}/{gateway}/ack"
         self.decision = f"{down}/{gateway}/decision"
         self.staff = f"stores/{store}/staff"
+        self.any_shopper = f"{down}/shopper/+"
+        self.till_receipt = f"stores/{store}/in/receipt"
+        self.order = f"stores/{store}/in/order"
+
+    def shopper(self, pseudonym: str) -> str:
+        """Signed, not retained: what is known of one shopper today."""
+        return f"stores/{self.store}/down/shopper/{pseudonym}"
 
     def roster_manifest(self, day: int) -> str:
         """Retained and signed: the hashes of the day's chunks."""
@@ -39,6 +46,11 @@ ANY_STATUS = "stores/+/up/+/status"
 ANY_EVENT = "stores/+/up/+/event"
 ANY_TELEMETRY = "stores/+/up/+/telemetry"
 ANY_RECEIPT = "app/+/receipt"
+ANY_WISH = "app/+/wish"
+ANY_TILL_RECEIPT = "stores/+/in/receipt"
+ANY_ORDER = "stores/+/in/order"
+PROFILE = "chain/in/profile"
+"""CRM → central."""
 
 
 def app_offer(inbox: str) -> str:
@@ -49,6 +61,21 @@ def app_offer(inbox: str) -> str:
 def app_receipt(inbox: str) -> str:
     """App → central."""
     return f"app/{inbox}/receipt"
+
+
+def app_wish(inbox: str) -> str:
+    """App → central."""
+    return f"app/{inbox}/wish"
+
+
+def entrance_of(topic: str) -> tuple[str, str] | None:
+    """(store, what) of what a store's back office tells central, or ``None`` where it is none.
+
+    >>> entrance_of("stores/4711/in/order")
+    ('4711', 'order')
+    """
+    parts = topic.split("/")
+    return (parts[1], parts[3]) if len(parts) == 4 and parts[0] == "stores" and parts[2] == "in" else None
 
 
 def gateway_of(topic: str) -> tuple[str, str] | None:

@@ -30,6 +30,7 @@ ConditionField = Literal[
     "watch_list",
     "order_state",
     "language",
+    "saved_offers",
     "dwell_s",
     "local_time",
 ]
@@ -60,6 +61,12 @@ class ShopperContext:
     order_state: OrderState | None = None
     """Of the newest order for this store."""
     language: str | None = None
+    saved_offers: frozenset[str] = frozenset()
+    """Promotions that were saved before this visit and are still to be had."""
+    muted_categories: frozenset[str] = frozenset()
+    """Nothing of these for now."""
+    stopped: bool = False
+    """A complaint: nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +203,7 @@ _READERS: dict[ConditionField, Callable[[ShopperContext, Situation], Value | Non
     "watch_list": lambda context, _: context.watch_list,
     "order_state": lambda context, _: context.order_state,
     "language": lambda context, _: context.language,
+    "saved_offers": lambda context, _: context.saved_offers,
     "dwell_s": lambda _, situation: situation.dwell_s,
     "local_time": lambda _, situation: situation.local_minute,
 }
@@ -256,7 +264,7 @@ def samples(condition: Condition, most: int = MOST_SAMPLES) -> Iterator[tuple[Sh
         options = choices.setdefault(leaf.field, [])
         options += [option for option in _beside(leaf) if option not in options]
     for field, options in choices.items():
-        if field in {"segments", "watch_list"}:
+        if field in {"segments", "watch_list", "saved_offers"}:
             everything = frozenset().union(*(option for option in options if isinstance(option, frozenset)))
             options += [option for option in (frozenset[str](), everything) if option not in options]
     total = 1
@@ -330,6 +338,7 @@ def _sampled(chosen: dict[ConditionField, Value | None]) -> tuple[ShopperContext
             watch_list=names("watch_list"),
             order_state=state if state in _ORDER_STATES else None,
             language=language if isinstance(language, str) else None,
+            saved_offers=names("saved_offers"),
         ),
         Situation(number("dwell_s"), number("local_time")),
     )

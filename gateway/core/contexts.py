@@ -1,16 +1,17 @@
 """What central has told of the shoppers who are here: the newest version of each, for as long as it is needed and no longer.
 
-Contexts may come late, twice or out of order: only a higher version than the one that is held counts, and what has been forgotten
-for want of consent does not come back with an older one. Nothing is kept of anybody who is not in the roster.
+Contexts may come late, twice or out of order: only a higher version than the one that is held counts. What has been forgotten for
+want of consent is gone with its version: the pipeline lets nothing in of anybody whom the roster does not name with consent. Only
+memory ever holds it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.core.conditions import ShopperContext
 
-KEEP_MS = 2 * 3600 * 1000
-"""After the last time that the shopper was heard of; a visit ends after half an hour of silence."""
+KEEP_MS = 1_800_000
+"""After the last time that it was needed; an open visit needs it."""
 MOST = 10_000
 """Shoppers at once; beyond it the one that was needed longest ago goes first, and central tells again at the next visit."""
 
@@ -18,8 +19,7 @@ MOST = 10_000
 @dataclass(slots=True)
 class _Held:
     version: int
-    context: ShopperContext | None
-    """``None``: forgotten, and only a newer version brings it back."""
+    context: ShopperContext
     touched_ms: int
 
 
@@ -30,7 +30,12 @@ class Contexts:
         self._held: dict[str, _Held] = {}
 
     def __len__(self) -> int:
-        return sum(held.context is not None for held in self._held.values())
+        return len(self._held)
+
+    @property
+    def shoppers(self) -> tuple[str, ...]:
+        """Of whom something is known."""
+        return tuple(self._held)
 
     def use(self, shopper: str, version: int, context: ShopperContext, mono_ms: int) -> bool:
         """Take one; False when it is no news."""
@@ -51,15 +56,21 @@ class Contexts:
         held.touched_ms = mono_ms
         return held.context
 
-    def forget(self, shoppers: Iterable[str]) -> None:
-        """Consent is gone: the knowledge goes, the version stays for as long as an older message may still arrive."""
-        for shopper in shoppers:
-            held = self._held.get(shopper)
-            if held is not None:
-                held.context = None
+    def held(self, shopper: str) -> tuple[int, ShopperContext] | None:
+        """Version and context, for whoever only explains: it is kept no longer for that."""
+        held = self._held.get(shopper)
+        return None if held is None else (held.version, held.context)
 
-    def expire(self, mono_ms: int) -> None:
-        """Drop whom nobody has asked about for two hours."""
+    def forget(self, shoppers: Iterable[str]) -> None:
+        """Consent is gone, or the visit has ended."""
+        for shopper in shoppers:
+            self._held.pop(shopper, None)
+
+    def expire(self, mono_ms: int, needed: Callable[[str], bool]) -> None:
+        """Drop what has not been needed for half an hour; ``needed``: whose visits are open."""
+        for shopper, held in self._held.items():
+            if needed(shopper):
+                held.touched_ms = mono_ms
         old = [shopper for shopper, held in self._held.items() if mono_ms - held.touched_ms > KEEP_MS]
         for shopper in old:
             del self._held[shopper]

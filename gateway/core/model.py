@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
+from gateway.core.conditions import Condition
+from gateway.core.zone_model import Point, Polygon
+
 # ---- time ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -153,12 +156,19 @@ class Zone:
     neighbours: frozenset[str] | None = None
     """Names of the zones next to it; ``None`` = not known."""
     sensitive: bool = False
-    enter_dbm: float = -88.0
-    """An anchor of the zone weaker than this speaks for being outside."""
+    enter_dbm: float | None = None
+    """An anchor of the zone weaker than this speaks for being outside; ``None``: as positioning knows it."""
     exit_delay_ms: int = 120_000
-    """Silence for this long ends the stay; phones fall silent for up to two minutes without leaving."""
+    """Being believed elsewhere or outside for this long ends the stay, and so does silence, unless ``stale_ms`` says otherwise;
+    phones fall silent for up to two minutes without leaving."""
     dwell_ms: tuple[int, ...] = (60_000,)
     """A stay that lasts this long is announced as dwelled, once per threshold."""
+    enter_after_ms: int | None = None
+    """For so long the shopper must be believed here before it is an entry; ``None``: as the settings say for all zones."""
+    stale_ms: int | None = None
+    """Silence for this long ends the stay; ``None``: as ``exit_delay_ms``."""
+    polygon: Polygon | None = None
+    """Where it is drawn: its corners in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +186,8 @@ class Anchor:
     major: int | None = None
     minor: int | None = None
     """iBeacon key of a fixed beacon; ``minor`` is the short id of the token's hint."""
+    at_m: Point | None = None
+    """Where it hangs, in the metres of the shop's plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +286,8 @@ class Evidence:
     margin: float
     """Natural logarithm of the zone's probability over the runner-up's."""
     anchors: tuple[AnchorLevel, ...]
+    near_border: bool = False
+    """The runner-up is a zone that is hardly less likely, and not known to lie elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +310,8 @@ class Entered:
     at: Instant
     consent: Consent
     evidence: Evidence
+    is_first: bool = False
+    """The one with which the visit began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +341,8 @@ class Exited:
     entered_at: Instant
     left_at: Instant
     reason: Literal["moved", "silence", "weak", "restart"]
+    evidence: Evidence | None = None
+    """That of the last belief; absent after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,11 +358,32 @@ class VisitEnded:
     zones: int
 
 
+@dataclass(frozen=True, slots=True)
+class NotEntered:
+    """A zone was the likeliest for a while, and it came to no entry: kept for questions, never told to anybody."""
+
+    shopper: str
+    zone: str
+    instead: str | None
+    """The zone that the shopper went on being in."""
+    since: Instant
+    at: Instant
+    """When another zone, or none, was likeliest again, or nothing more was heard."""
+    believed_ms: int
+    """For how long it was believed with the margin that an entry needs."""
+    needed_ms: int
+    margin: float
+    """Natural logarithm of its probability over that of the zone the shopper was in, at its best; of outside without one."""
+    needed_margin: float
+    evidence: Evidence
+
+
 PresenceEvent = VisitStarted | Entered | Dwelled | Exited | VisitEnded
 
 
 # ---- offers -------------------------------------------------------------------------------------------------------------------
 
+Trigger = Literal["enter", "dwell", "exit", "visit_start", "nth_visit"]
 PromotionKind = Literal["offer", "info", "coupon", "pickup", "reminder", "service", "survey"]
 PUSH_KINDS: frozenset[str] = frozenset({"offer", "coupon", "reminder", "survey"})
 """Kinds that spend the visit's one push; ``pickup`` and ``service`` push without it, ``info`` is silent."""
@@ -370,8 +409,13 @@ class Promotion:
     kind: PromotionKind
     zones: frozenset[str]
     tags: frozenset[str]
-    trigger: Literal["enter", "dwell"] = "enter"
+    """Neither zones nor tags: any zone, for what a visit triggers."""
+    trigger: Trigger = "enter"
     dwell_ms: int = 0
+    visit_number: int | None = None
+    """Of trigger ``nth_visit``."""
+    audience: Condition | None = None
+    """``None``: for everybody."""
     priority: int = 0
     """Higher wins; equal priorities are settled by ``promotion_id``."""
     effective_from_ms: int | None = None
@@ -379,8 +423,14 @@ class Promotion:
     """Exclusive; wall milliseconds."""
     windows: tuple[TimeWindow, ...] = ()
     """Empty = always."""
+    visit_cap: int | None = None
+    """Offers of it to one shopper during one visit."""
     daily_cap: int = 1
     """Offers of this promotion to one shopper on one day."""
+    store_cap_day: int | None = None
+    """Offers of it to all shoppers together on one day of the store."""
+    category: str | None = None
+    """What a shopper may have muted."""
     cool_down_ms: int = 0
     cool_down_group: str = ""
     """Promotions of one group share the cool-down; empty = the promotion alone."""
@@ -404,6 +454,10 @@ class QuietHours:
 
 STILL_SPENT: frozenset[str] = frozenset({"already_granted", "push_spent"})
 """Refusals that mean the shopper has had it already, so neither push nor cap is given back."""
+LASTING: frozenset[str] = frozenset(
+    {"holdout", "cap_week", "cap_lifetime", "cap_store", "cap_chain", "muted_category", "stopped"}
+)
+"""Refusals that will be the same all day: the push is given back, and the promotion is not proposed again."""
 
 
 class WithheldReason(StrEnum):
@@ -424,8 +478,20 @@ class WithheldReason(StrEnum):
     COOL_DOWN = "cool_down"
     CAP_VISIT = "cap_visit"
     LOWER_PRIORITY = "lower_priority"
+    SOLD_OUT = "sold_out"
+    NO_CONTEXT = "no_context"
+    """What central knows of the shopper was needed, and did not come in time."""
+    STOPPED = "stopped"
+    """The shopper has complained."""
+    MUTED_CATEGORY = "muted_category"
+    NOT_NTH_VISIT = "not_nth_visit"
+    AUDIENCE = "audience"
+    CAP_STORE = "cap_store"
     LATE = "late"
+    HOLDOUT = "holdout"
+    """Central's: the shopper belongs to those who do not get it, so that its effect can be measured."""
     REFUSED_BY_CENTRAL = "refused_by_central"
+    """For good, today; a refusal that may be another one next time is an offer's end and no reason to withhold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +510,7 @@ class Circumstances:
     """None of the zone's receivers hears, and none of its beacons is heard."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OfferMatched:
     """The gateway's proposal; central grants or refuses it."""
 
@@ -457,6 +523,7 @@ class OfferMatched:
     at: Instant
     deadline: Instant
     push: bool
+    """False: a card, or for the silent shelf, because the push was withheld."""
     cool_down_group: str
     cool_down_ms: int
     catalogue_version: int
@@ -480,6 +547,10 @@ class Outcome:
     catalogue_version: int | None = None
     circumstances: Circumstances | None = None
     """Of events that could have matched."""
+    context_version: int | None = None
+    """Of what central knew of the shopper, where there was something."""
+    is_rest: bool = False
+    """The context of an earlier outcome's event has come: ``withheld`` takes the place of that one's, ``offers`` are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,6 +572,8 @@ class Step:
     """Shoppers whose consent is gone: their rows are erased and what waits for them becomes tombstones."""
     beacons: "tuple[BeaconChange, ...]" = ()
     receivers: "tuple[ReceiverChange, ...]" = ()
+    rests: tuple[Outcome, ...] = ()
+    """Of earlier steps' events, decided now that the shopper's context has come: before ``outcomes``."""
 
 
 # ---- what survives a restart --------------------------------------------------------------------------------------------------
@@ -537,6 +610,20 @@ class PastOffer:
     wall_ms: int
     deadline_wall_ms: int
     state: Literal["proposed", "granted", "refused", "late"]
+    push: bool = True
+    """Whether it was one, if its kind can be."""
+    reason: str = ""
+    """Of a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCount:
+    """Offers of one promotion to all shoppers on one day of the store."""
+
+    promotion_id: str
+    day: int
+    """Counted as rosters count it."""
+    offers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,6 +636,7 @@ class Memory:
     offers: tuple[PastOffer, ...] = ()
     named: tuple[tuple[str, int], ...] = ()
     """Every shopper whom today's rows name, and the wall milliseconds of the first."""
+    in_store: tuple[StoreCount, ...] = ()
 
 
 @dataclass(slots=True)

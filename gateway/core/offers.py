@@ -1,7 +1,11 @@
-"""Presence + catalogue + caps → offers, each promotion of the zone either matched or withheld with one reason.
+"""Presence + catalogue + context + caps → offers, each promotion of the zone either matched or withheld with one reason.
 
 The candidates of an event are found by zone among the promotions active now, already in order of priority, so the cost of an
 advertisement does not depend on how many there are, and that of an event only on those of its zone.
+
+What may only not be pushed (the visit's push is spent, quiet hours) is withheld as a push and goes to the silent shelf: an offer
+without a push. Rules that ask for the shopper's context wait for it, the others do not: they are matched at once, and may have
+taken the push when the context comes.
 """
 
 import heapq
@@ -10,7 +14,10 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import overload
 
+from gateway.core import conditions
+from gateway.core.conditions import ShopperContext, Situation
 from gateway.core.model import (
+    LASTING,
     PUSH_KINDS,
     STILL_SPENT,
     Circumstances,
@@ -18,6 +25,7 @@ from gateway.core.model import (
     Consent,
     Dwelled,
     Entered,
+    Exited,
     Instant,
     OfferMatched,
     Outcome,
@@ -25,29 +33,52 @@ from gateway.core.model import (
     Promotion,
     QuietHours,
     Shop,
+    StoreCount,
     TimeWindow,
     Verdict,
     Withheld,
     WithheldReason,
     Zone,
 )
-from gateway.core.timetable import is_in_force, is_quiet, next_change
+from gateway.core.timetable import is_in_force, is_quiet, local_time, next_change
 
 _FORGET_SHOPPER_MS = 26 * 3600 * 1000
 """Pseudonyms live for a day; what is older can never be asked for again."""
 _SWEEP_MS = 60_000
 _NEVER_MS = 1 << 62
+_DAY_MS = 86_400_000
+MOST_ON_SHELF = 10
+"""Cards that a visit leaves on the silent shelf, by priority; nobody reads more."""
+_FIRST_ENTRY, _LATER_ENTRY, _EXIT = -1, -2, -3
+"""Keys of a zone's rules, beside the thresholds of dwells."""
 _WITH_OFFERS = frozenset(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
 """Asking a set costs a tenth of the arithmetic of flags."""
 _SYNCHRONISED = ClockQuality.SYNCHRONISED
 _CAP_DAY, _CAP_VISIT, _COOL_DOWN = WithheldReason.CAP_DAY, WithheldReason.CAP_VISIT, WithheldReason.COOL_DOWN
+_NO_CONTEXT, _LOWER_PRIORITY = WithheldReason.NO_CONTEXT, WithheldReason.LOWER_PRIORITY
 """What most events meet, by names of their own: asking an enumeration for a member costs more than comparing with it."""
+_NOTHING_KNOWN = ShopperContext()
+
+Matchable = Entered | Dwelled | Exited
+"""Events that promotions wait for."""
 
 
 class _Rule:
     """One promotion of a zone that is in force, and what matching needs of it."""
 
-    __slots__ = ("closed_before", "daily_cap", "group", "promotion", "promotion_id", "push", "spends")
+    __slots__ = (
+        "closed_before",
+        "daily_cap",
+        "group",
+        "is_for",
+        "is_personal",
+        "more_caps",
+        "needs_context",
+        "promotion",
+        "promotion_id",
+        "push",
+        "spends",
+    )
 
     def __init__(self, promotion: Promotion, closed_before: int) -> None:
         self.promotion = promotion
@@ -58,24 +89,32 @@ class _Rule:
         self.group = _group(promotion)
         self.push = promotion.kind != "info"
         self.spends = promotion.kind in PUSH_KINDS
+        audience, is_counted = promotion.audience, promotion.visit_number is not None
+        self.is_for = None if audience is None else conditions.compiled(audience)
+        self.needs_context = is_counted or (audience is not None and conditions.needs_context(audience))
+        self.is_personal = is_counted or audience is not None or promotion.category is not None
+        self.more_caps = promotion.visit_cap is not None or promotion.store_cap_day is not None
 
 
 class _Rules:
-    """One zone's promotions of one trigger at this moment: those in force each, the others all at once."""
+    """One zone's promotions of one event at this moment: those in force each, the others all at once."""
 
-    __slots__ = ("closed", "in_force", "promotions")
+    __slots__ = ("closed", "in_force", "needs_context", "promotions")
 
-    def __init__(self, promotions: Iterable[tuple[Promotion, bool]]) -> None:
+    def __init__(self, promotions: Iterable[tuple[Promotion, bool]], sold_out: frozenset[str]) -> None:
         self.promotions: list[Promotion] = []
         self.in_force: list[_Rule] = []
         closed: list[Withheld] = []
         for promotion, in_force in promotions:
             self.promotions.append(promotion)
-            if in_force:
-                self.in_force.append(_Rule(promotion, len(closed)))
-            else:
+            if not in_force:
                 closed.append(Withheld(promotion.promotion_id, WithheldReason.OUTSIDE_WINDOW))
+            elif promotion.promotion_id in sold_out:
+                closed.append(Withheld(promotion.promotion_id, WithheldReason.SOLD_OUT))
+            else:
+                self.in_force.append(_Rule(promotion, len(closed)))
         self.closed = tuple(closed)
+        self.needs_context = any(rule.needs_context for rule in self.in_force)
 
 
 class _WithClosed(Sequence[Withheld]):
@@ -130,18 +169,21 @@ class Catalogue:
         shop: Shop,
         zone: tzinfo,
         wall_ms: int,
+        *,
+        sold_out: Iterable[str] = (),
     ) -> None:
         self.version = version
+        self.sold_out = frozenset(sold_out)
         self.promotions = tuple(sorted(promotions, key=lambda p: (-p.priority, p.promotion_id)))
         self.quiet_hours = quiet_hours
         self._time_zone = zone
         self._zones_of: list[tuple[str, ...]] = [_zones_of(promotion, shop.zones) for promotion in self.promotions]
         self.by_zone: dict[str, tuple[int, ...]] = _grouped(self._zones_of)
         self._in_force: list[bool] = []
-        self._on_entry: dict[str, _Rules] = {}
-        """By zone, made when somebody enters and thrown away when one of its windows opens or closes."""
-        self._on_dwell: dict[str, dict[int, _Rules]] = {}
-        """By zone and threshold."""
+        self._rules: dict[str, dict[int, _Rules]] = {}
+        """By zone and event, made when somebody enters and thrown away when one of the zone's windows opens or closes."""
+        self._minute: tuple[int, int] = (-1, 0)
+        """A minute since 1970, and what the clock in the store shows then."""
         self._schedules: dict[_Schedule, list[int]] = {}
         """Time-limited promotions by when they are in force: a retailer has many promotions and few opening hours."""
         for index, promotion in enumerate(self.promotions):
@@ -168,8 +210,7 @@ class Catalogue:
             self._in_force[index] = in_force
             zones.update(self._zones_of[index])
         for zone in zones:
-            self._on_entry.pop(zone, None)
-            self._on_dwell.pop(zone, None)
+            self._rules.pop(zone, None)
         change = next_change(promotion, self._wall_ms, self._time_zone)
         if change is not None:
             heapq.heappush(self._changes, (change, indices[0], indices))
@@ -183,19 +224,18 @@ class Catalogue:
         while self._changes and self._changes[0][0] <= wall_ms:
             self._change(heapq.heappop(self._changes)[2])
 
-    def rules(self, zone: str, event: Entered | Dwelled) -> _Rules:
-        """The zone's promotions with the event's trigger."""
-        if isinstance(event, Entered):
-            rules = self._on_entry.get(zone)
-            if rules is None:
-                rules = self._on_entry[zone] = _Rules(each for each in self.in_zone(zone) if each[0].trigger == "enter")
-            return rules
-        of_zone = self._on_dwell.setdefault(zone, {})
-        rules = of_zone.get(event.dwell_ms)
+    def rules(self, zone: str, event: Matchable) -> _Rules:
+        """The zone's promotions that wait for such an event."""
+        of_zone = self._rules.get(zone)
+        if of_zone is None:
+            of_zone = self._rules[zone] = {}
+        if type(event) is Entered:
+            key = _FIRST_ENTRY if event.is_first else _LATER_ENTRY
+        else:
+            key = event.dwell_ms if type(event) is Dwelled else _EXIT
+        rules = of_zone.get(key)
         if rules is None:
-            rules = of_zone[event.dwell_ms] = _Rules(
-                each for each in self.in_zone(zone) if each[0].trigger == "dwell" and each[0].dwell_ms == event.dwell_ms
-            )
+            rules = of_zone[key] = _Rules((each for each in self.in_zone(zone) if _waits_for(each[0], key)), self.sold_out)
         return rules
 
     def in_zone(self, zone: str) -> list[tuple[Promotion, bool]]:
@@ -209,6 +249,14 @@ class Catalogue:
     def is_quiet(self, wall_ms: int) -> bool:
         """Whether nothing may be pushed at this moment."""
         return is_quiet(self.quiet_hours, wall_ms, self._time_zone)
+
+    def local_minute(self, wall_ms: int) -> int:
+        """Minutes after midnight that a clock in the store shows."""
+        minute = wall_ms // 60_000
+        if self._minute[0] != minute:
+            local = local_time(wall_ms, self._time_zone)
+            self._minute = minute, 60 * local.hour + local.minute
+        return self._minute[1]
 
     def dwells(self) -> dict[str, set[int]]:
         """Thresholds in milliseconds, by zone, that dwell promotions need."""
@@ -227,10 +275,16 @@ class _Spent:
     touched_ms: int
     offers: dict[str, int] = field(default_factory=dict)
     """Offers per promotion."""
+    in_visit: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Likewise, by visit and promotion."""
     cooling: dict[str, tuple[int, str]] = field(default_factory=dict)
     """By group, the monotonic end of the cool-down and the offer that began it."""
     pushed_visits: dict[str, str] = field(default_factory=dict)
     """Offer that holds the push of a visit."""
+    shelved: dict[str, int] = field(default_factory=dict)
+    """Cards on the silent shelf, by visit."""
+    refused: set[str] = field(default_factory=set)
+    """Promotions that central refuses for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,16 +297,38 @@ class Held:
     """The monotonic end of its group's cool-down, and the offer that began it."""
     pushed: str | None
     """The offer that holds the visit's push."""
+    in_visit: int
+    """Times during the event's visit."""
+    in_store: int
+    """Times today, to all shoppers, where that is limited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event some of whose rules wait for the shopper's context."""
+
+    event: Matchable
+    circumstances: Circumstances
+    withheld: tuple[Withheld, ...]
+    """As it would be if no context came."""
+    until_ms: int
+    """Monotonic."""
 
 
 class Offers:
     """Decides, remembers what was decided, and takes back what central refuses."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str], day_start_ms: int = 0) -> None:
+        """``day_start_ms``: when the store's day begins, after midnight UTC."""
         self._new_id = new_id
+        self._day_start_ms = day_start_ms
         self._spent: dict[str, _Spent] = {}
+        self._in_store: dict[tuple[str, int], int] = {}
+        """Offers to all shoppers, by promotion and day, where that is limited."""
         self._proposals: dict[str, OfferMatched] = {}
         """Offers that central has not answered."""
+        self._waiting: dict[str, list[Waiting]] = {}
+        """By shopper, in the order of the events."""
         self._late_ms = _NEVER_MS
         """No proposal is late before this."""
         self._swept_ms: int | None = None
@@ -261,66 +337,118 @@ class Offers:
 
     def match(
         self,
-        event: Entered | Dwelled,
+        event: Matchable,
         zone: Zone,
         catalogue: Catalogue,
         circumstances: Circumstances,
+        context: ShopperContext | None = None,
+        wait_until_ms: int = 0,
     ) -> Outcome:
-        """What the shopper gets for this event: at most one push and any number of silent cards; the rest with its reason."""
+        """What the shopper gets for this event: at most one push and any number of silent cards; the rest with its reason.
+
+        Without a ``context`` the rules that need one are withheld with ``no_context``; until ``wait_until_ms`` (monotonic)
+        ``take_waiting`` has them ready for the context that may still come.
+        """
         rules = catalogue.rules(zone.name, event)
-        for_all = self._reason_for_all(event, circumstances)
+        for_all = _reason_for_all(event, circumstances, context)
         if for_all is not None:
             return Outcome(
                 event, (), tuple(Withheld(p.promotion_id, for_all) for p in rules.promotions), catalogue.version, circumstances
             )
         if not rules.in_force:
             return Outcome(event, (), rules.closed, catalogue.version, circumstances)
+        offers, refused = self._decide(event, zone, catalogue, circumstances, rules.in_force, context=context, now=event.at)
+        withheld = _WithClosed(rules.closed, refused) if refused else rules.closed
+        if context is None and rules.needs_context and event.at.mono_ms < wait_until_ms:
+            waiting = Waiting(event, circumstances, tuple(withheld), wait_until_ms)
+            self._waiting.setdefault(event.shopper, []).append(waiting)
+        return Outcome(event, tuple(offers), withheld, catalogue.version, circumstances)
+
+    def _decide(  # noqa: C901, PLR0912 -- the order of the reasons is best read in one place
+        self,
+        event: Matchable,
+        zone: Zone,
+        catalogue: Catalogue,
+        circumstances: Circumstances,
+        candidates: list[_Rule],
+        *,
+        context: ShopperContext | None,
+        now: Instant,
+    ) -> tuple[list[OfferMatched], list[tuple[_Rule, WithheldReason]]]:
         offers: list[OfferMatched] = []
         refused: list[tuple[_Rule, WithheldReason]] = []
         pushed = False
-        quiet = catalogue.quiet_hours is not None and catalogue.is_quiet(event.at.wall_ms)
+        quiet = catalogue.quiet_hours is not None and catalogue.is_quiet(now.wall_ms)
         spent = None if circumstances.is_test else self._of(event.shopper, event.at)
         pushed_before = spent is not None and event.visit in spent.pushed_visits
+        on_shelf: int | None = None
         doubtful = circumstances.quality is not _SYNCHRONISED or circumstances.conflict or not circumstances.by_receiver
+        situation: Situation | None = None
         now_ms = event.at.mono_ms
-        for rule in rules.in_force:
+        for rule in candidates:
             reason = _doubt(rule.promotion, circumstances, zone) if doubtful else None
+            if reason is None and rule.is_personal:
+                if situation is None:
+                    situation = situation_of(event, catalogue)
+                reason = _not_meant(rule, context, situation)
             if reason is None and spent is not None:
                 reason = _cap(rule, spent, now_ms)
-            if reason is None:
-                if quiet and rule.push:
-                    reason = WithheldReason.QUIET_HOURS
-                elif rule.spends and pushed:
-                    reason = WithheldReason.LOWER_PRIORITY
-                elif rule.spends and pushed_before:
-                    reason = _CAP_VISIT
+                if reason is None and rule.more_caps:
+                    reason = self._more_caps(rule, spent, event)
+            if reason is None and now.mono_ms - now_ms > rule.promotion.deadline_ms:
+                reason = WithheldReason.LATE
             if reason is not None:
                 refused.append((rule, reason))
                 continue
-            matched = _matched(self._new_id(), rule, event, catalogue.version)
+            unpushed = None
+            if quiet and rule.push:
+                unpushed = WithheldReason.QUIET_HOURS
+            elif rule.spends and pushed:
+                unpushed = _LOWER_PRIORITY
+            elif rule.spends and pushed_before:
+                unpushed = _CAP_VISIT
+            if unpushed is not None:
+                refused.append((rule, unpushed))
+                if on_shelf is None:
+                    on_shelf = 0 if spent is None else spent.shelved.get(event.visit, 0)
+                if on_shelf >= MOST_ON_SHELF:
+                    continue
+                on_shelf += 1
+            spends = rule.spends and unpushed is None
+            matched = _matched(self._new_id(), rule, event, catalogue.version, push=rule.push and unpushed is None)
             self._proposals[matched.offer] = matched
             self._late_ms = min(self._late_ms, matched.deadline.mono_ms)
-            if not circumstances.is_test:
-                self._spend(matched, spends=rule.spends)
+            if spent is not None:
+                self._spend(matched, spent, spends=spends, is_limited=rule.more_caps)
             offers.append(matched)
-            pushed = pushed or rule.spends
-        withheld = _WithClosed(rules.closed, refused) if refused else rules.closed
-        return Outcome(event, tuple(offers), withheld, catalogue.version, circumstances)
+            pushed = pushed or spends
+        if spent is not None and on_shelf:
+            spent.shelved[event.visit] = on_shelf
+        return offers, refused
 
-    def _reason_for_all(self, event: Entered | Dwelled, circumstances: Circumstances) -> WithheldReason | None:
-        if event.consent not in _WITH_OFFERS:
-            return WithheldReason.NO_CONSENT
-        if circumstances.listen_only:
-            return WithheldReason.LISTEN_ONLY
-        return WithheldReason.BEACON_UNHEALTHY if circumstances.zone_is_blind else None
+    def _more_caps(self, rule: _Rule, spent: _Spent, event: Matchable) -> WithheldReason | None:
+        promotion = rule.promotion
+        if promotion.visit_cap is not None and spent.in_visit.get((event.visit, rule.promotion_id), 0) >= promotion.visit_cap:
+            return _CAP_VISIT
+        if promotion.store_cap_day is None:
+            return None
+        had = self._in_store.get((rule.promotion_id, self._day_of(event.at.wall_ms)), 0)
+        return WithheldReason.CAP_STORE if had >= promotion.store_cap_day else None
 
-    def _spend(self, matched: OfferMatched, *, spends: bool) -> None:
-        spent = self._of(matched.shopper, matched.at)
-        spent.offers[matched.promotion_id] = spent.offers.get(matched.promotion_id, 0) + 1
+    def _day_of(self, wall_ms: int) -> int:
+        return (wall_ms - self._day_start_ms) // _DAY_MS
+
+    def _spend(self, matched: OfferMatched, spent: _Spent, *, spends: bool, is_limited: bool) -> None:
+        promotion_id, visit = matched.promotion_id, matched.visit
+        spent.offers[promotion_id] = spent.offers.get(promotion_id, 0) + 1
+        spent.in_visit[visit, promotion_id] = spent.in_visit.get((visit, promotion_id), 0) + 1
         if matched.cool_down_ms:
             spent.cooling[matched.cool_down_group] = (matched.at.mono_ms + matched.cool_down_ms, matched.offer)
         if spends:
-            spent.pushed_visits[matched.visit] = matched.offer
+            spent.pushed_visits[visit] = matched.offer
+        if is_limited:
+            key = promotion_id, self._day_of(matched.at.wall_ms)
+            self._in_store[key] = self._in_store.get(key, 0) + 1
 
     def _of(self, shopper: str, at: Instant) -> _Spent:
         spent = self._spent.get(shopper)
@@ -329,14 +457,57 @@ class Offers:
         spent.touched_ms = at.mono_ms
         return spent
 
-    def held(self, promotion: Promotion, event: Entered | Dwelled) -> Held:
+    def held(self, promotion: Promotion, event: Matchable) -> Held:
         """The figures behind a cap or a cool-down, for whoever has to explain it; right after ``match`` those of the event."""
         spent = self._of(event.shopper, event.at)
         return Held(
             spent.offers.get(promotion.promotion_id, 0),
             spent.cooling.get(_group(promotion)),
             spent.pushed_visits.get(event.visit),
+            spent.in_visit.get((event.visit, promotion.promotion_id), 0),
+            self._in_store.get((promotion.promotion_id, self._day_of(event.at.wall_ms)), 0),
         )
+
+    # ---- what waits for a context ---------------------------------------------------------------------------------------------
+
+    def take_waiting(self, now_ms: int, is_known: Callable[[str], bool]) -> list[Waiting]:
+        """Events whose shopper's context is known by now, each once, in the order of the shoppers' first and of each one's own.
+
+        Those whose time is over are dropped: as ``match`` said, no context came.
+        """
+        if not self._waiting:
+            return []
+        ready: list[Waiting] = []
+        for shopper in list(self._waiting):
+            if is_known(shopper):
+                # In time is what was known before the time was over; a tick may come a moment later.
+                ready += self._waiting.pop(shopper)
+            else:
+                left = [one for one in self._waiting[shopper] if now_ms < one.until_ms]
+                if left:
+                    self._waiting[shopper] = left
+                else:
+                    del self._waiting[shopper]
+        return ready
+
+    def match_rest(self, waiting: Waiting, zone: Zone, catalogue: Catalogue, context: ShopperContext, now: Instant) -> Outcome:
+        """The rest of an event, now that the context has come: what else is offered, and the whole of what is withheld.
+
+        By the catalogue that is in force now: a promotion that has gone meanwhile is not offered.
+        """
+        event, circumstances = waiting.event, waiting.circumstances
+        parked = [withheld.promotion_id for withheld in waiting.withheld if withheld.reason is _NO_CONTEXT]
+        if context.stopped:
+            return _rest(waiting, (), dict.fromkeys(parked, WithheldReason.STOPPED), catalogue.version)
+        rules = catalogue.rules(zone.name, event)
+        wanted = set(parked)
+        candidates = [rule for rule in rules.in_force if rule.promotion_id in wanted]
+        reasons: dict[str, WithheldReason | None] = dict.fromkeys(parked, WithheldReason.OUTSIDE_WINDOW)
+        reasons.update((each.promotion_id, each.reason) for each in rules.closed if each.promotion_id in wanted)
+        offers, refused = self._decide(event, zone, catalogue, circumstances, candidates, context=context, now=now)
+        reasons.update((offer.promotion_id, None) for offer in offers)
+        reasons.update((rule.promotion_id, reason) for rule, reason in refused)
+        return _rest(waiting, tuple(offers), reasons, catalogue.version)
 
     # ---- central's answers and time -------------------------------------------------------------------------------------------
 
@@ -346,14 +517,21 @@ class Offers:
         if proposal is None:
             return False
         if verdict.state == "refused" and verdict.reason not in STILL_SPENT:
-            self._give_back(proposal)
+            self._give_back(proposal, is_lasting=verdict.reason in LASTING)
         return True
 
-    def _give_back(self, matched: OfferMatched) -> None:
+    def _give_back(self, matched: OfferMatched, *, is_lasting: bool) -> None:
+        in_store = matched.promotion_id, self._day_of(matched.at.wall_ms)
+        if in_store in self._in_store:
+            self._in_store[in_store] = max(0, self._in_store[in_store] - 1)
         spent = self._spent.get(matched.shopper)
         if spent is None:
             return
+        if is_lasting:
+            spent.refused.add(matched.promotion_id)
         spent.offers[matched.promotion_id] = max(0, spent.offers.get(matched.promotion_id, 0) - 1)
+        in_visit = matched.visit, matched.promotion_id
+        spent.in_visit[in_visit] = max(0, spent.in_visit.get(in_visit, 0) - 1)
         # The group may be cooling down for a later offer by now.
         if spent.cooling.get(matched.cool_down_group, (0, ""))[1] == matched.offer:
             del spent.cooling[matched.cool_down_group]
@@ -376,30 +554,55 @@ class Offers:
             oldest = now.mono_ms - _FORGET_SHOPPER_MS
             for shopper in [name for name, spent in self._spent.items() if spent.touched_ms < oldest]:
                 del self._spent[shopper]
+            today = self._day_of(now.wall_ms)
+            for key in [key for key in self._in_store if abs(key[1] - today) > 1]:
+                del self._in_store[key]
         return [Verdict(offer, "late", "late") for offer in late]
 
     def next_deadline_ms(self) -> int | None:
         """When the next proposal becomes late."""
         return min((proposal.deadline.mono_ms + 1 for proposal in self._proposals.values()), default=None)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a rule waits for somebody's context."""
+        return bool(self._waiting)
+
+    def stop_waiting(self) -> None:
+        """Nobody's context comes any more."""
+        self._waiting.clear()
+
+    def stop_waiting_of(self, shopper: str) -> None:
+        """This shopper's does not."""
+        self._waiting.pop(shopper, None)
+
     def forget(self, shopper: str) -> None:
         """Drop everything about one shopper."""
         self._spent.pop(shopper, None)
+        self._waiting.pop(shopper, None)
         for offer in [o for o, proposal in self._proposals.items() if proposal.shopper == shopper]:
             del self._proposals[offer]
 
-    def remember(self, offers: Iterable[PastOffer], now: Instant) -> None:
+    def remember(self, offers: Iterable[PastOffer], now: Instant, in_store: Iterable[StoreCount] = ()) -> None:
         """Take back today's offers after a restart, so that no cap, cool-down or push is forgotten."""
+        self._in_store.update(((count.promotion_id, count.day), count.offers) for count in in_store)
         for past in offers:
             at = now.plus(min(0, past.wall_ms - now.wall_ms))
             spent = self._of(past.shopper, now)
-            if past.state != "refused":
+            if past.state == "refused":
+                if past.reason in LASTING:
+                    spent.refused.add(past.promotion_id)
+            else:
                 spent.offers[past.promotion_id] = spent.offers.get(past.promotion_id, 0) + 1
+                in_visit = past.visit, past.promotion_id
+                spent.in_visit[in_visit] = spent.in_visit.get(in_visit, 0) + 1
                 if past.cool_down_ms:
                     cooling = (at.mono_ms + past.cool_down_ms, past.offer)
                     spent.cooling[past.cool_down_group] = max(cooling, spent.cooling.get(past.cool_down_group, cooling))
-                if past.kind in PUSH_KINDS:
+                if past.kind in PUSH_KINDS and past.push:
                     spent.pushed_visits[past.visit] = past.offer
+                elif past.kind != "info" and not past.push:
+                    spent.shelved[past.visit] = spent.shelved.get(past.visit, 0) + 1
             if past.state == "proposed":
                 self._late_ms = 0
                 self._proposals[past.offer] = OfferMatched(
@@ -411,11 +614,62 @@ class Offers:
                     kind=past.kind,
                     at=at,
                     deadline=now.plus(past.deadline_wall_ms - now.wall_ms),
-                    push=past.kind != "info",
+                    push=past.push and past.kind != "info",
                     cool_down_group=past.cool_down_group,
                     cool_down_ms=past.cool_down_ms,
                     catalogue_version=0,
                 )
+
+
+def _reason_for_all(event: Matchable, circumstances: Circumstances, context: ShopperContext | None) -> WithheldReason | None:
+    if event.consent not in _WITH_OFFERS:
+        return WithheldReason.NO_CONSENT
+    if circumstances.listen_only:
+        return WithheldReason.LISTEN_ONLY
+    if circumstances.zone_is_blind:
+        return WithheldReason.BEACON_UNHEALTHY
+    if context is not None and context.stopped:
+        return WithheldReason.STOPPED
+    # Nobody knows when: the shopper was gone when the gateway came back.
+    return WithheldReason.LATE if type(event) is Exited and event.reason == "restart" else None
+
+
+def situation_of(event: Matchable, catalogue: Catalogue) -> Situation:
+    """What an audience may ask about the moment of an event."""
+    stayed_ms = 0
+    if type(event) is Dwelled:
+        stayed_ms = event.dwell_ms
+    elif type(event) is Exited:
+        stayed_ms = event.left_at.mono_ms - event.entered_at.mono_ms
+    return Situation(max(0, stayed_ms) // 1000, catalogue.local_minute(event.at.wall_ms))
+
+
+def _not_meant(rule: _Rule, context: ShopperContext | None, situation: Situation) -> WithheldReason | None:
+    """Why the promotion is not for this shopper."""
+    promotion = rule.promotion
+    if context is None:
+        if rule.needs_context:
+            return _NO_CONTEXT
+        context = _NOTHING_KNOWN
+    elif promotion.category is not None and promotion.category in context.muted_categories:
+        return WithheldReason.MUTED_CATEGORY
+    if promotion.visit_number is not None and context.visits_30_days + 1 != promotion.visit_number:
+        return WithheldReason.NOT_NTH_VISIT
+    if rule.is_for is None or rule.is_for(context, situation):
+        return None
+    return WithheldReason.AUDIENCE
+
+
+def _rest(
+    waiting: Waiting, offers: tuple[OfferMatched, ...], reasons: Mapping[str, WithheldReason | None], version: int
+) -> Outcome:
+    """``reasons``: of what waited; ``None``: it is offered."""
+    withheld = []
+    for each in waiting.withheld:
+        reason = reasons.get(each.promotion_id, each.reason) if each.reason is _NO_CONTEXT else each.reason
+        if reason is not None:
+            withheld.append(Withheld(each.promotion_id, reason))
+    return Outcome(waiting.event, offers, tuple(withheld), version, waiting.circumstances, is_rest=True)
 
 
 def _doubt(promotion: Promotion, circumstances: Circumstances, zone: Zone) -> WithheldReason | None:
@@ -433,11 +687,13 @@ def _cap(rule: _Rule, spent: _Spent, mono_ms: int) -> WithheldReason | None:
     """Why the shopper has had enough of the promotion, leaving pushes aside."""
     if spent.offers.get(rule.promotion_id, 0) >= rule.daily_cap:
         return _CAP_DAY
+    if spent.refused and rule.promotion_id in spent.refused:
+        return WithheldReason.REFUSED_BY_CENTRAL
     cooling = spent.cooling.get(rule.group)
     return _COOL_DOWN if cooling is not None and mono_ms < cooling[0] else None
 
 
-def _matched(offer: str, rule: _Rule, event: Entered | Dwelled, version: int) -> OfferMatched:
+def _matched(offer: str, rule: _Rule, event: Matchable, version: int, *, push: bool) -> OfferMatched:
     promotion = rule.promotion
     return OfferMatched(
         offer=offer,
@@ -448,7 +704,7 @@ def _matched(offer: str, rule: _Rule, event: Entered | Dwelled, version: int) ->
         kind=promotion.kind,
         at=event.at,
         deadline=event.at.plus(promotion.deadline_ms),
-        push=rule.push,
+        push=push,
         cool_down_group=rule.group,
         cool_down_ms=promotion.cool_down_ms,
         catalogue_version=version,
@@ -466,8 +722,20 @@ def _group(promotion: Promotion) -> str:
     return promotion.cool_down_group or f"promotion:{promotion.promotion_id}"
 
 
+def _waits_for(promotion: Promotion, key: int) -> bool:
+    if key == _EXIT:
+        return promotion.trigger == "exit"
+    if key == _FIRST_ENTRY:
+        return promotion.trigger in {"enter", "visit_start", "nth_visit"}
+    if key == _LATER_ENTRY:
+        return promotion.trigger == "enter"
+    return promotion.trigger == "dwell" and promotion.dwell_ms == key
+
+
 def _zones_of(promotion: Promotion, zones: Mapping[str, Zone]) -> tuple[str, ...]:
     """The zones a promotion names, directly or by tag; sensitive ones stay in, their evidence is checked when it matters."""
+    if not promotion.zones and not promotion.tags and promotion.trigger in {"visit_start", "nth_visit"}:
+        return tuple(zones)
     return tuple(name for name, zone in zones.items() if name in promotion.zones or promotion.tags & zone.tags)
 
 

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from gateway.core import battery_fields
+from gateway.core.announcer import MARGIN
 from gateway.core.canaries import Canaries
+from gateway.core.conditions import ShopperContext
+from gateway.core.conflicts import LOUD_DBM, Conflicts
+from gateway.core.contexts import Contexts
 from gateway.core.frames import LARGEST_REMEMBERED, Decoder
 from gateway.core.health_news import HealthNews
 from gateway.core.identity import DayRoster, Identity, Opened
+from gateway.core.level_filter import Source
 from gateway.core.model import (
     Anchor,
     BeaconChange,
@@ -21,16 +26,17 @@ from gateway.core.model import (
     ClockQuality,
     Consent,
     Counters,
-    Dwelled,
     EddystoneTlm,
     Entered,
     Evidence,
+    Exited,
     Frame,
     HealthChange,
     HealthTold,
     IBeacon,
     Instant,
     Memory,
+    NotEntered,
     Outcome,
     PresenceEvent,
     Promotion,
@@ -45,22 +51,24 @@ from gateway.core.model import (
     Sighting,
     Step,
     Verdict,
+    VisitEnded,
+    VisitStarted,
 )
 from gateway.core.offers import Catalogue, Offers
-from gateway.core.positioning import Positioning
+from gateway.core.positioning import USUAL_ENTER_DBM, Ground, Positioning, ground_of
 from gateway.core.presence import Presence
 from gateway.core.relay import Relay
+from gateway.core.zone_model import ZoneModel
 
 TICK_MS = 200
 """Positioning runs this often while there is anything to locate."""
 _HINT_MIN_RECEIVER_DBM = -95
 _HINT_TWICE_MS = 2_000
 _MINUTE_MS = 60_000
-_CONFLICT_DBM = -60
-_CONFLICT_WITHIN_MS = 10_000
-_CONFLICT_PAUSE_MS = 60_000
-_STRONG_FORGET_MS = 180_000
 _HOUSEKEEPING_MS = 60_000
+CONTEXT_WAIT_MS = 1_000
+"""After a visit began: so long do rules wait for what central knows of the shopper."""
+_WITH_OFFERS = frozenset(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
 _NO_SIGNS = ReceiverSigns()
 
 
@@ -71,8 +79,9 @@ class Tuning:
     time_zone: tzinfo
     day_start_s: int = 0
     skew_s: int = 120
-    margin: float = 0.7
+    margin: float = MARGIN
     hold_ms: int = 600
+    """For so long a zone must be announced before who was nowhere has entered, unless it has a time of its own."""
     visit_gap_ms: int = 1_800_000
     service_uuid16: int | None = None
     company_id: int | None = None
@@ -104,7 +113,10 @@ class Pipeline:
         self._presence = Presence(
             shop, margin=tuning.margin, hold_ms=tuning.hold_ms, visit_gap_ms=tuning.visit_gap_ms, new_id=new_id
         )
-        self._offers = Offers(new_id)
+        self._offers = Offers(new_id, tuning.day_start_s * 1000)
+        self._contexts = Contexts()
+        self._context_due_ms: dict[str, int] = {}
+        """By shopper, until when (monotonic) a context that has not come is waited for."""
         self._familiar = self.identity.familiar
         self._quality = ClockQuality.UNSYNCHRONISED
         self._resolves = False
@@ -112,9 +124,7 @@ class Pipeline:
         self._consents: dict[str, Consent] = {}
         self._hints: dict[tuple[str, int, int], _Told] = {}
         """By shopper, short id and minute."""
-        self._loud: dict[str, dict[str, int]] = {}
-        """By shopper and zone, when the token was last loud there (monotonic milliseconds)."""
-        self._conflict_until_ms: dict[str, int] = {}
+        self._conflicts = Conflicts(shop)
         self._forgotten: list[str] = []
         self._remembered: list[PresenceEvent] = []
         self._beacons_by_key: dict[tuple[bytes, int, int], Anchor] = {}
@@ -123,6 +133,10 @@ class Pipeline:
         self._housekept_ms = now.mono_ms
         self.test_beliefs: dict[str, Belief] = {}
         """The newest belief about each test shopper."""
+        self.zone_model: ZoneModel | None = None
+        """What was learned on a technician's walk; ``ground`` tells whether it is used."""
+        self.record_walk: Callable[[str, str, float, Instant, Source], None] | None = None
+        """Told each sighting of a test shopper: (shopper, anchor, RSSI in dBm, at, source)."""
         self.canaries = Canaries(shop, now.mono_ms)
         self._beacon_addresses = self.canaries.addresses
         self._news = HealthNews()
@@ -138,22 +152,46 @@ class Pipeline:
         """Zones and anchors in force."""
         return self._shop
 
-    def use_shop(self, shop: Shop, wall_ms: int) -> None:
-        """Swap zones and anchors; who is in a zone that is gone leaves it with the next tick."""
+    @property
+    def ground(self) -> Ground:
+        """What shoppers are located by."""
+        return self._positioning.ground
+
+    def use_model(self, model: ZoneModel | None, ground: Ground | None = None) -> None:
+        """Swap what was learned on a walk, or take it away; ``ground``: what ``ground_of`` has made of it already."""
+        self.zone_model = model
+        self._positioning.use(self._shop, ground_of(self._shop, model) if ground is None else ground)
+
+    def use_shop(self, shop: Shop, wall_ms: int, ground: Ground | None = None) -> None:
+        """Swap zones and anchors; who is in a zone that is gone leaves it with the next tick.
+
+        ``ground``: what ``ground_of`` has made of this shop and the zone model already.
+        """
         gone = self._shop.anchors.keys() - shop.anchors.keys()
         self._shop = shop
-        self._positioning.use(shop)
+        self._positioning.use(shop, ground_of(shop, self.zone_model) if ground is None else ground)
+        self._conflicts.use(shop)
         self.canaries.use(shop)
         self._news.forget(gone)
         self._index_beacons()
         old = self.catalogue
-        self.use_catalogue(None if old is None else self.compile_catalogue(old.version, old.promotions, old.quiet_hours, wall_ms))
+        self.use_catalogue(
+            None
+            if old is None
+            else self.compile_catalogue(old.version, old.promotions, old.quiet_hours, wall_ms, sold_out=old.sold_out)
+        )
 
     def compile_catalogue(
-        self, version: int, promotions: Iterable[Promotion], quiet: QuietHours | None, wall_ms: int
+        self,
+        version: int,
+        promotions: Iterable[Promotion],
+        quiet: QuietHours | None,
+        wall_ms: int,
+        *,
+        sold_out: Iterable[str] = (),
     ) -> Catalogue:
-        """A catalogue ready to ``use``; may run in another thread."""
-        return Catalogue(version, promotions, quiet, self._shop, self._tuning.time_zone, wall_ms)
+        """A catalogue ready to ``use``; may run in another thread. ``sold_out``: promotions of which none is left."""
+        return Catalogue(version, promotions, quiet, self._shop, self._tuning.time_zone, wall_ms, sold_out=sold_out)
 
     def use_catalogue(self, catalogue: Catalogue | None) -> None:
         """Swap the promotions in force; ``None``: nothing is in force any more."""
@@ -172,6 +210,21 @@ class Pipeline:
         """The technician's test shoppers of one day: they go the real path, outside of caps and counts."""
         self._follow_roster(self.identity.use_own(day, entries, wall_ms))
 
+    def use_context(self, shopper: str, version: int, context: ShopperContext, now: Instant) -> bool:
+        """Take what central knows of a shopper; what waited for it comes out of the next tick.
+
+        False: it is no news, another gateway decides, or nobody may know it: the roster does not name the shopper, or the
+        shopper has not consented to offers.
+        """
+        consents = (self.identity.consent_of(shopper), self._consents.get(shopper, Consent.OFFERS))
+        if self._relay is not None or not _WITH_OFFERS.issuperset(consents):
+            return False
+        return self._contexts.use(shopper, version, context, now.mono_ms)
+
+    def context_of(self, shopper: str) -> tuple[int, ShopperContext] | None:
+        """Version and content of what is known of a shopper, to explain a decision with; nobody else may have it."""
+        return self._contexts.held(shopper)
+
     def decide(self, verdict: Verdict) -> bool:
         """Take central's answer to a proposal; False when nothing waits for it (any more)."""
         known = self._offers.decide(verdict)
@@ -187,7 +240,8 @@ class Pipeline:
         self._forgotten += sorted(left.difference(self._forgotten))
         gone = set(self._forgotten)
         visits = [visit for visit in memory.visits if visit.shopper not in gone]
-        self._offers.remember((offer for offer in memory.offers if offer.shopper not in gone), now)
+        self._offers.remember((offer for offer in memory.offers if offer.shopper not in gone), now, memory.in_store)
+        self._context_due_ms.update((visit.shopper, now.mono_ms + CONTEXT_WAIT_MS) for visit in visits)
         self._consents.update((visit.shopper, visit.consent) for visit in visits)
         self._remembered += self._presence.remember(visits, memory.alive_wall_ms, now)
         self._follow_roster(())
@@ -201,9 +255,11 @@ class Pipeline:
         self._consents.clear()
         self._remembered.clear()
         self._hints.clear()
-        self._loud.clear()
-        self._conflict_until_ms.clear()
+        self._conflicts.clear()
         self.test_beliefs.clear()
+        self._contexts.forget(self._contexts.shoppers)
+        self._context_due_ms.clear()
+        self._offers.stop_waiting()
 
     def decide_here(self) -> None:
         """This gateway decides from now on; it knows nobody yet, and central knows what was granted before."""
@@ -336,9 +392,11 @@ class Pipeline:
             return
         self.counters.sightings += 1
         self._consents[shopper] = recognised.consent
-        self._positioning.observe(Sighting(shopper, receiver, rssi_dbm, at, "receiver"))
-        if rssi_dbm > _CONFLICT_DBM and anchor.zone is not None:
-            self._watch_for_conflict(shopper, anchor.zone, at)
+        self._positioning.observe(shopper, receiver, rssi_dbm, at, "receiver")
+        if self.record_walk is not None and self.identity.is_own(shopper):
+            self.record_walk(shopper, receiver, rssi_dbm, at, "receiver")
+        if rssi_dbm > LOUD_DBM and self._conflicts.loud(shopper, receiver, at[0]):
+            self.counters.conflicts += 1
         if recognised.hint is not None and rssi_dbm >= _HINT_MIN_RECEIVER_DBM:
             self._take_hint(recognised, anchor, at)
 
@@ -354,38 +412,13 @@ class Pipeline:
             self._hints[key] = _Told(at.mono_ms)
         elif not told.counted and at.mono_ms - told.first_ms >= _HINT_TWICE_MS:
             told.counted = True
-            self._positioning.observe(Sighting(recognised.shopper, beacon.name, hint.rssi_dbm, at, "hint"))
+            self._positioning.observe(recognised.shopper, beacon.name, hint.rssi_dbm, at, "hint")
 
     def _reaches(self, receiver: Anchor, zone: str) -> bool:
         near = receiver.covers if receiver.zone is None else receiver.covers | {receiver.zone}
         if not near or zone in near:
             return True
         return any(zone in (self._shop.zones[name].neighbours or ()) for name in near)
-
-    def _watch_for_conflict(self, shopper: str, zone: str, at: Instant) -> None:
-        """The same token loud in two zones that are not neighbours: somebody repeats it."""
-        loud = self._loud.get(shopper)
-        if loud is None:
-            loud = self._loud[shopper] = {}
-        loud[zone] = at.mono_ms
-        # Most are loud in one zone only, and this is asked for every loud token.
-        if len(loud) == 1:
-            return
-        oldest_ms = at.mono_ms - _CONFLICT_WITHIN_MS
-        for other in [other for other, heard_ms in loud.items() if heard_ms < oldest_ms]:
-            del loud[other]
-        if not any(other != zone and self._are_apart(zone, other) for other in loud):
-            return
-        if self._conflict_until_ms.get(shopper, 0) <= at.mono_ms:
-            self.counters.conflicts += 1
-        self._conflict_until_ms[shopper] = at.mono_ms + _CONFLICT_PAUSE_MS
-
-    def _are_apart(self, zone: str, other: str) -> bool:
-        """Two zones that are known not to be neighbours."""
-        if zone not in self._shop.zones or other not in self._shop.zones:
-            return False
-        near, far = self._shop.zones[zone].neighbours, self._shop.zones[other].neighbours
-        return near is not None and far is not None and other not in near and zone not in far
 
     def report(self, sighting: Sighting, consent: Consent) -> None:
         """A sighting that the app reported over the Internet and central checked; the shopper must be in a roster in force."""
@@ -394,7 +427,12 @@ class Pipeline:
         effective = consent & (self.identity.consent_of(sighting.shopper) or Consent.NONE)
         if effective and sighting.anchor in self._shop.anchors:
             self._consents[sighting.shopper] = effective
-            self._positioning.observe(sighting)
+            self._positioning.observe(sighting.shopper, sighting.anchor, sighting.rssi_dbm, sighting.at, sighting.source)
+
+    @property
+    def not_entered(self) -> tuple[NotEntered, ...]:
+        """Where shoppers nearly were within the last quarter of an hour, oldest first."""
+        return tuple(self._presence.not_entered)
 
     # ---- what time makes of it ------------------------------------------------------------------------------------------------
 
@@ -412,8 +450,12 @@ class Pipeline:
                 self.test_beliefs[belief.shopper] = belief
             consent = self._consents.get(belief.shopper)
             if consent is not None:
+                if consent not in _WITH_OFFERS:
+                    self._forget_context(belief.shopper)
                 events += self._presence.update(belief, consent)
         events += self._presence.tick(now)
+        # First what happened first.
+        rests = self._rests(now)
         outcomes = tuple(self._outcome(event) for event in events)
         late = tuple(self._offers.tick(now))
         for verdict in late:
@@ -421,7 +463,7 @@ class Pipeline:
         if now.mono_ms - self._housekept_ms >= _HOUSEKEEPING_MS:
             self._housekeep(now)
         forgotten, self._forgotten = tuple(self._forgotten), []
-        return Step(outcomes, late, forgotten, beacons, receivers)
+        return Step(outcomes, late, forgotten, beacons, receivers, rests)
 
     def _follow_health(self, now: Instant, signs: ReceiverSigns) -> tuple[tuple[BeaconChange, ...], tuple[ReceiverChange, ...]]:
         if now.mono_ms < self.canaries.next_deadline_ms() and not self._news.is_waiting and not self._relearnt:
@@ -435,6 +477,8 @@ class Pipeline:
     def next_deadline_ms(self) -> int | None:
         """The monotonic moment at which ``tick`` is wanted next, if nothing is received until then."""
         deadlines = [self._presence.next_deadline_ms(), self._offers.next_deadline_ms()]
+        if self._offers.is_waiting:
+            deadlines.append(self._ticked_ms + TICK_MS)
         if self.canaries.are_awaited:
             deadlines.append(self.canaries.next_deadline_ms())
         if self._positioning.has_pending or self._forgotten or self._remembered or self._news.is_waiting or self._relearnt:
@@ -451,31 +495,68 @@ class Pipeline:
         return self._presence.zone_of(shopper)
 
     def _outcome(self, event: PresenceEvent) -> Outcome:
-        if not isinstance(event, Entered | Dwelled) or self.catalogue is None or event.zone not in self._shop.zones:
+        if isinstance(event, VisitStarted):
+            self._context_due_ms[event.shopper] = event.at.mono_ms + CONTEXT_WAIT_MS
+        elif isinstance(event, VisitEnded):
+            self._forget_context(event.shopper)
+        if isinstance(event, VisitStarted | VisitEnded) or self.catalogue is None or event.zone not in self._shop.zones:
+            return Outcome(event)
+        # Most zones offer nothing to whoever leaves.
+        if isinstance(event, Exited) and not self.catalogue.rules(event.zone, event).promotions:
             return Outcome(event)
         is_test = self.identity.is_own(event.shopper)
         by_receiver = event.evidence is not None and self._is_heard_in(event.zone, event.evidence)
         circumstances = Circumstances(
             self._quality,
-            conflict=event.at.mono_ms < self._conflict_until_ms.get(event.shopper, event.at.mono_ms),
+            conflict=self._conflicts.is_about(event.shopper, event.at.mono_ms),
             by_receiver=by_receiver,
             listen_only=self._tuning.listen_only,
             is_test=is_test,
             # Whoever comes in as the zone's receiver hears again is heard before the canaries are asked.
             zone_is_blind=event.zone in self.canaries.blind_zones and not (by_receiver and type(event) is Entered),
         )
-        outcome = self._offers.match(event, self._shop.zones[event.zone], self.catalogue, circumstances)
-        if not is_test:
+        context = self._contexts.of(event.shopper, event.at.mono_ms)
+        wait_until_ms = self._context_due_ms.get(event.shopper, 0)
+        outcome = self._offers.match(event, self._shop.zones[event.zone], self.catalogue, circumstances, context, wait_until_ms)
+        return self._matched(outcome)
+
+    def _rests(self, now: Instant) -> tuple[Outcome, ...]:
+        """What waited for a context that has come since."""
+        rests = []
+        for waiting in self._offers.take_waiting(now.mono_ms, lambda shopper: self._contexts.held(shopper) is not None):
+            event = waiting.event
+            context = self._contexts.of(event.shopper, now.mono_ms)
+            if context is not None and self.catalogue is not None and event.zone in self._shop.zones:
+                rest = self._offers.match_rest(waiting, self._shop.zones[event.zone], self.catalogue, context, now)
+                rests.append(self._matched(rest))
+        return tuple(rests)
+
+    def _matched(self, outcome: Outcome) -> Outcome:
+        shopper = outcome.event.shopper
+        held = self._contexts.held(shopper)
+        if held is not None:
+            outcome.context_version = held[0]
+        if not self.identity.is_own(shopper):
             _count(self.counters.offers, "matched", len(outcome.offers))
         return outcome
 
+    def _forget_context(self, shopper: str) -> None:
+        self._contexts.forget((shopper,))
+        self._context_due_ms.pop(shopper, None)
+        self._offers.stop_waiting_of(shopper)
+
     def _is_heard_in(self, zone: str, evidence: Evidence) -> bool:
+        """Whether receivers decided: nothing else speaks, or one of the zone does by itself."""
+        if evidence.anchors and all(level.source == "receiver" for level in evidence.anchors):
+            return True
+        # Fainter than this a receiver speaks against its zone, so that only the hint would be left.
+        enter_dbm = self._shop.zones[zone].enter_dbm
+        least_dbm = USUAL_ENTER_DBM if enter_dbm is None else enter_dbm
         return any(
             level.source == "receiver"
             and level.anchor in self._shop.anchors
             and self._shop.anchors[level.anchor].zone == zone
-            # Fainter than this a receiver speaks against its zone, so that only the hint would be left.
-            and level.level_dbm >= self._shop.zones[zone].enter_dbm
+            and level.level_dbm >= least_dbm
             for level in evidence.anchors
         )
 
@@ -488,9 +569,9 @@ class Pipeline:
         # A token's minute is fresh from one skew before it began to one after it ended; until then its hint must not count anew.
         oldest = now.mono_ms - _MINUTE_MS - 2000 * self._tuning.skew_s
         self._hints = {key: told for key, told in self._hints.items() if told.first_ms >= oldest}
-        oldest = now.mono_ms - _STRONG_FORGET_MS
-        self._loud = {shopper: loud for shopper, loud in self._loud.items() if max(loud.values()) >= oldest}
-        self._conflict_until_ms = {s: until for s, until in self._conflict_until_ms.items() if until > now.mono_ms}
+        self._conflicts.sweep(now.mono_ms)
+        self._contexts.expire(now.mono_ms, self._presence.is_present)
+        self._context_due_ms = {shopper: due for shopper, due in self._context_due_ms.items() if due > now.mono_ms}
 
     def _follow_roster(self, gone: Iterable[str]) -> None:
         """Forget who left the roster; hold the others to its consent bits now, not when they are next heard."""
@@ -507,14 +588,17 @@ class Pipeline:
                 self._presence.limit(name, allowed)
             else:
                 self._forget(name)
+        for name in self._contexts.shoppers:
+            if self.identity.consent_of(name) not in _WITH_OFFERS:
+                self._forget_context(name)
 
     def _forget(self, shopper: str) -> None:
         self._positioning.forget(shopper)
         self._presence.forget(shopper)
         self._offers.forget(shopper)
         self._consents.pop(shopper, None)
-        self._loud.pop(shopper, None)
-        self._conflict_until_ms.pop(shopper, None)
+        self._conflicts.forget(shopper)
+        self._forget_context(shopper)
         self._hints = {key: told for key, told in self._hints.items() if key[0] != shopper}
         self._remembered = [event for event in self._remembered if event.shopper != shopper]
         self._forgotten.append(shopper)

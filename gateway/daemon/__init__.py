@@ -41,6 +41,8 @@ from gateway.daemon.relaying import PERIOD_MS, Relaying
 from gateway.daemon.role import Role
 from gateway.daemon.status import HeardRates, disk_status, next_step
 from gateway.daemon.technicians import TestShoppers
+from gateway.daemon.walks import Walks
+from gateway.daemon.zone_models import LiveModel, folder_of
 from gateway.errors import TryAgain, Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock, boot_id
@@ -100,8 +102,12 @@ class Daemon:
                 self._topics.ack,
                 self._topics.decision,
                 self._topics.catalogue,
-                # A roster is about phones: without the privacy settings it does not even come here.
-                *([self._topics.any_roster, self._topics.roster_delta] if settings.privacy.is_complete else []),
+                # These are about phones: without the privacy settings they do not even come here.
+                *(
+                    [self._topics.any_roster, self._topics.roster_delta, self._topics.any_shopper]
+                    if settings.privacy.is_complete
+                    else []
+                ),
                 *([self._topics.every_sighting] if settings.privacy.is_complete else []),
                 self._topics.every_status,
             ],
@@ -127,10 +133,22 @@ class Daemon:
         self._role = Role(settings)
         self._relaying = Relaying(self._session, self._topics, clock, conditions=self._own_conditions, heard=self._heard.counts)
         self._trials = Trials(self.pipeline, self._heard.counts, clock)
-        self.others = OtherGateways(settings, self.pipeline, self._heard, clock, self._trials.beacon)
+        self._live_model = LiveModel(folder_of(settings), self.pipeline)
+        self._walks = Walks(
+            settings, self.pipeline, self._test_shoppers, clock, self._heard.counts, self._live_model, lambda: self._role.decides
+        )
+        self.others = OtherGateways(settings, self.pipeline, self._heard, clock, self._beacon_heard)
         """The other gateways of the store."""
         control = Control(
-            settings, self.pipeline, self._downlinks, self._test_shoppers, clock, self.status, self._trials, self._take_over
+            settings,
+            self.pipeline,
+            self._downlinks,
+            self._test_shoppers,
+            clock,
+            self.status,
+            self._trials,
+            self._take_over,
+            self._walks,
         )
         self._control = ControlServer(settings.control_path, control.answer)
         self._verdicts: list[tuple[Verdict, int]] = []
@@ -149,8 +167,15 @@ class Daemon:
         self.pipeline.receive(receiver, address, rssi_dbm, data, now)
         if receiver in self._trials.levels:
             self._trials.heard(receiver, rssi_dbm, data)
+        if self._walks.beacon is not None:
+            self._walks.heard(receiver, rssi_dbm, data, now)
         if self._recorder is not None:
             self._recorder.heard(receiver, rssi_dbm, data, now, self.pipeline.counters)
+
+    def _beacon_heard(self, beacon: str, receiver: str, rssi_dbm: int, count: int) -> None:
+        """A registered beacon, heard by another gateway's receiver."""
+        self._trials.beacon(beacon, receiver, rssi_dbm, count)
+        self._walks.beacon_heard(beacon, receiver, rssi_dbm, count)
 
     def receiver_changed(self, change: ReceiverChange) -> None:
         """A receiver ceased to hear, hears again, or something was tried to make it: an event, with the next tick."""
@@ -169,6 +194,7 @@ class Daemon:
                 self._test_shoppers.restore()
                 self._test_shoppers.put_in_force(now)
             await self._recall_health(now)
+            await self._live_model.reload()
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._session.run(), name="broker"),
@@ -235,7 +261,7 @@ class Daemon:
         if not self._settings.privacy.is_complete:
             return
         now = self._clock.now()
-        memory = await self._store.recall(now.wall_ms)
+        memory = await self._store.recall(now.wall_ms, self._settings.day_start_s * 1000)
         # Visits go on at whoever decides.
         self.pipeline.remember(memory if self._role.decides else replace(memory, visits=()), now)
 
@@ -525,6 +551,9 @@ class Daemon:
             offers=dict(pipeline.counters.offers),
             beacon_faults=beacon_faults(pipeline),
             blind_zones=tuple(sorted(pipeline.canaries.blind_zones)),
+            positioning=pipeline.ground.kind,
+            zone_model=self._live_model.version,
+            zone_model_trouble=self._live_model.trouble,
             next_step="",
         )
         return status.model_copy(update={"next_step": next_step(status, self._config)})

@@ -1,8 +1,9 @@
 """Answers the control socket: what the command line may ask of a running daemon, and change in it."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -33,13 +34,16 @@ from gateway.contract.downlinks import Catalogue as CatalogueDocument
 from gateway.contract.fields import Strict
 from gateway.contract.settings import Settings
 from gateway.contract.shop import ShopFile
+from gateway.contract.walks import WalkRequest
 from gateway.core.pipeline import Pipeline
+from gateway.core.positioning import ground_of
 from gateway.core.spelling import no_such
 from gateway.daemon.beacons import beacons_health
 from gateway.daemon.downlink import Downlinks
 from gateway.daemon.explain import explain
 from gateway.daemon.receiver_trial import Trials
 from gateway.daemon.technicians import TestShoppers
+from gateway.daemon.walks import WalkQuestion, Walks
 from gateway.errors import ConfigurationError, GatewayError, TryAgain
 from gateway.io.clock import Clock
 from gateway.io.shop_file import write_shop_file
@@ -64,7 +68,12 @@ class Shops:
                 raise TryAgain("the shop was changed by somebody else meanwhile.", do="Nothing was changed; look and try again.")
             await asyncio.to_thread(write_shop_file, self._path, shop.to_text())
             self.shop = shop
-            self._pipeline.use_shop(shop.compiled(), self._clock.now().wall_ms)
+            compiled = shop.compiled()
+            model = self._pipeline.zone_model
+            # A floor of positions takes too long to compute for the loop.
+            ground = await asyncio.to_thread(ground_of, compiled, model)
+            is_fresh = self._pipeline.zone_model is model
+            self._pipeline.use_shop(compiled, self._clock.now().wall_ms, ground if is_fresh else None)
             log.info("a new shop is in force: %d zones, %d anchors", len(shop.zones), len(shop.anchors))
 
 
@@ -81,6 +90,7 @@ class Control:
         status: Callable[[], Awaitable[Status]],
         trials: Trials,
         take_over: Callable[[], Awaitable[Decides]],
+        walks: Walks,
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
@@ -90,20 +100,34 @@ class Control:
         self._status = status
         self._trials = trials
         self._take_over = take_over
+        self._walks = walks
         self._shops = Shops(settings.shop_path, pipeline, clock)
 
-    async def answer(self, line: bytes) -> bytes:
-        """The answer to one line; whatever the world did wrong is in it, not raised."""
+    async def answer(self, line: bytes) -> bytes | AsyncGenerator[bytes, None]:
+        """The answer to one line, for a walk line by line; whatever the world did wrong is in it, not raised."""
         try:
-            return answer_of(await self._result(read_request(line)))
+            request = read_request(line)
+            if isinstance(request, WalkRequest):
+                return self._walk(request)
+            return answer_of(await self._result(request))
         except GatewayError as error:
             return answer_of(error)
+
+    async def _walk(self, request: WalkRequest) -> AsyncGenerator[bytes, None]:
+        try:
+            async with contextlib.aclosing(self._walks.run(request)) as news:
+                async for one in news:
+                    yield answer_of(one)
+        except GatewayError as error:
+            yield answer_of(error)
 
     async def _result(self, request: Request) -> Strict:
         if isinstance(request, TestReceiverRequest):
             return await self._trials.run(request, self._status)
         if isinstance(request, TakeOverRequest):
             return await self._take_over()
+        if isinstance(request, WalkQuestion):
+            return await self._walks.answer(request)
         return await self._about(request)
 
     async def _about(self, request: Request) -> Strict:
@@ -137,6 +161,9 @@ class Control:
                     catalogue=pipeline.catalogue,
                     time_zone=ZoneInfo(self._settings.time_zone),
                     now_ms=now_ms,
+                    day_start_ms=self._settings.day_start_s * 1000,
+                    context_of=pipeline.context_of,
+                    nearly=pipeline.not_entered,
                 )
             case BeaconHealthRequest():
                 return beacons_health(self._pipeline, self._clock.now())

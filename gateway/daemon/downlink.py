@@ -14,6 +14,7 @@ from gateway.contract.downlinks import (
     RosterChunk,
     RosterDelta,
     RosterManifest,
+    ShopperContext,
     records_from_base64,
     unpack_records,
 )
@@ -37,11 +38,12 @@ _MAX_WAITING_DELTAS = 256
 _MAX_CHUNKS = -(-MAX_SHOPPERS // MAX_RECORDS_PER_CHUNK)
 _ROSTERS = "roster/"
 _CATALOGUE = "catalogue"
+_SHOPPERS = "shopper/"
 _GRACE_MS = 2 * 3600 * 1000
 
 
 class Downlinks:
-    """Catalogue and roster of one store."""
+    """Catalogue, roster and shoppers' contexts of one store; of the latter nothing is ever kept on disk or named in a log."""
 
     def __init__(
         self, topics: StoreTopics, verifier: Verifier, pipeline: Pipeline, store: Store, clock: Clock, *, keeps_phones: bool
@@ -98,7 +100,7 @@ class Downlinks:
     async def take(self, topic: str, payload: bytes) -> None:
         """One message below the store's ``down/``; anything that cannot be trusted leaves the old one in force."""
         name = topic.removeprefix(self._prefix)
-        if not payload or (name.startswith(_ROSTERS) and not self._keeps_phones):
+        if not payload or (name.startswith((_ROSTERS, _SHOPPERS)) and not self._keeps_phones):
             return
         try:
             async with self._one_at_a_time:
@@ -128,6 +130,12 @@ class Downlinks:
                 if keep:
                     await self._store.keep_snapshot(name, chunk.version, payload)
                 await self._use_roster(await _aside(self._assembly.add_chunk, chunk))
+        elif parts[0] == "shopper":
+            # The name holds a pseudonym.
+            context = self._verifier.open(payload, ShopperContext, where="shopper context", now_ms=now_ms)
+            if parts[1:] != [context.shopper]:
+                raise Untrusted("came on the topic of another shopper.", where="shopper context")
+            self._pipeline.use_context(context.shopper, context.version, context.compiled(), self._clock.now())
         else:
             raise Untrusted("is no downlink of this version.", where=name)
 
@@ -147,7 +155,7 @@ class Downlinks:
     def _compile(self, document: Catalogue, wall_ms: int) -> CompiledCatalogue:
         quiet = None if document.quiet_hours is None else document.quiet_hours.compiled()
         promotions = [promotion.compiled() for promotion in document.promotions]
-        return self._pipeline.compile_catalogue(document.version, promotions, quiet, wall_ms)
+        return self._pipeline.compile_catalogue(document.version, promotions, quiet, wall_ms, sold_out=document.sold_out)
 
     def _is_news(self, day: int, version: int, where: str) -> bool:
         roster = self._pipeline.identity.roster(day)

@@ -9,6 +9,7 @@
 What the app has said is central's to know; the command line asks there (cli/why.py).
 """
 
+from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from functools import partial
 from math import exp
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.contract.control import ExplainRequest
-from gateway.contract.explanations import Belief, Delivery, Explanation, Explanations, Heard, OfferExplained, Stay
-from gateway.core.model import Consent, Shop
+from gateway.contract.explanations import Belief, Delivery, Explanation, Explanations, Heard, LeafExplained, OfferExplained, Stay
+from gateway.core.conditions import ShopperContext
+from gateway.core.model import Consent, NotEntered, Shop
 from gateway.core.offers import Catalogue
 from gateway.core.timetable import local_time
 from gateway.daemon.decide_again import DecideAgain
+from gateway.daemon.nearly import not_entered
 from gateway.daemon.plain_words import EXITS, REFUSALS, duration
 from gateway.errors import TryAgain
 from gateway.io.store.explanations import Facts, OfferRow, Wanted, read
@@ -30,11 +33,22 @@ _EPOCH_DIGITS = 8
 _MOST_TIMES = 1_000_000
 
 
-def explain(
-    database: Path, request: ExplainRequest, *, shop: Shop, catalogue: Catalogue | None, time_zone: tzinfo, now_ms: int
+def explain(  # noqa: PLR0913 -- each has its name at the call
+    database: Path,
+    request: ExplainRequest,
+    *,
+    shop: Shop,
+    catalogue: Catalogue | None,
+    time_zone: tzinfo,
+    now_ms: int,
+    day_start_ms: int = 0,
+    context_of: Callable[[str], tuple[int, ShopperContext] | None] = lambda _: None,
+    nearly: Iterable[NotEntered] = (),
 ) -> Explanations:
     """What was asked for, with the shop and the catalogue now in force.
 
+    ``context_of``: version and content of what is known of a shopper now, ``nearly``: what did not happen; only a running daemon
+    has any.
     A decision of another database is not found. ``TryAgain`` where there is none yet, ``DiskError`` when it is unreadable.
     """
     prefix, _, number = (request.decision or "").rpartition("d")
@@ -45,17 +59,19 @@ def explain(
         zone=request.zone,
         since_wall_ms=None if request.since_s is None else now_ms - request.since_s * 1000,
         every_event=request.every_event,
+        day_start_ms=day_start_ms,
     )
     found = look(database, partial(read, wanted=wanted), None)
     if found is None:
         raise TryAgain("there is no ledger yet: the gateway has never run with these settings.", where=str(database))
     is_ours = found.epoch.startswith(prefix.removesuffix("-"))
-    again = DecideAgain(shop, catalogue, time_zone)
+    again = DecideAgain(shop, catalogue, time_zone, day_start_ms, context_of)
     story = _Story(found.epoch, time_zone, now_ms)
     return Explanations(
         epoch=found.epoch,
         time_zone=str(time_zone),
         decisions=tuple(story.of(facts, again) for facts in found.facts if is_ours),
+        not_entered=not_entered(nearly, request, now_ms, max((facts.row.wall_ms for facts in found.facts), default=None)),
         left_out=found.left_out,
     )
 
@@ -72,6 +88,8 @@ class _Story:
         row = facts.row
         # A dwell rests on what was heard when the shopper entered.
         witness = row if facts.entry is None or row.type != "zone.dwelled" else facts.entry
+        is_matched = row.type in {"zone.entered", "zone.dwelled"} or (row.type == "zone.exited" and row.circumstances is not None)
+        matching, audiences = again.matching(facts) if is_matched else (None, {})
         return Explanation(
             decision=f"{self._epoch[:_EPOCH_DIGITS]}-d{row.id}",
             time=row.wall_ms,
@@ -83,8 +101,8 @@ class _Story:
             belief=_belief(witness.evidence),
             stay=self._stay(facts),
             delivery=self._delivery_of_event(facts),
-            matching=again.matching(facts) if row.type in {"zone.entered", "zone.dwelled"} else None,
-            offers=tuple(self._offer(facts, offer) for offer in facts.offers),
+            matching=matching,
+            offers=tuple(self._offer(facts, offer, audiences.get(offer.promotion_id, ())) for offer in facts.offers),
         )
 
     def _stay(self, facts: Facts) -> Stay | None:
@@ -106,14 +124,15 @@ class _Story:
 
     # ---- central --------------------------------------------------------------------------------------------------------------
 
-    def _offer(self, facts: Facts, offer: OfferRow) -> OfferExplained:
+    def _offer(self, facts: Facts, offer: OfferRow, audience: tuple[LeafExplained, ...]) -> OfferExplained:
         answered = offer.state in {"granted", "refused"} and offer.decided_wall_ms is not None
         answered_ms = max(0, (offer.decided_wall_ms or 0) - offer.wall_ms) if answered else None
         return OfferExplained(
             offer=offer.offer,
             promotion_id=offer.promotion_id,
             kind=offer.kind,
-            push=offer.kind != "info",
+            push=offer.push,
+            audience=audience,
             deadline=offer.deadline_wall_ms,
             state=offer.state,
             reason=offer.reason,
@@ -163,7 +182,12 @@ def _belief(evidence: dict[str, Any]) -> Belief | None:
     if "belief" not in evidence:
         return None
     times = min(exp(evidence["margin"]), _MOST_TIMES)
-    return Belief(probability=evidence["belief"], runner_up=evidence["runner_up"], times_likelier=round(times, 1))
+    return Belief(
+        probability=evidence["belief"],
+        runner_up=evidence["runner_up"],
+        times_likelier=round(times, 1),
+        near_border=evidence.get("near_border", False),
+    )
 
 
 def _refusal(reason: str) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from datetime import tzinfo
 
+from gateway.contract.explanations import LeafExplained
+from gateway.core.conditions import ConditionField, LeafFinding, ShopperContext, Value
 from gateway.core.model import (
-    Dwelled,
-    Entered,
     OfferMatched,
     PastOffer,
     Promotion,
@@ -14,7 +14,8 @@ from gateway.core.model import (
     WithheldReason,
     Zone,
 )
-from gateway.core.offers import Held
+from gateway.core.offers import Held, Matchable
+from gateway.core.positioning import USUAL_ENTER_DBM
 from gateway.core.timetable import local_time
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -31,8 +32,31 @@ REFUSALS: Mapping[str, str] = {
     "no_consent": "central has no consent to offers",
     "out_of_date": "the promotion has changed or ended since",
     "quantity": "none is left",
+    "sold_out": "none is left",
+    "cap_week": "the shopper has had this promotion as often as its weekly_cap allows",
+    "cap_lifetime": "the shopper has had this promotion as often as its lifetime_cap allows",
+    "cap_chain": "the stores together have offered it as often as its chain_cap_day allows",
+    "cap_store": "the store has offered it as often as its store_cap_day allows",
+    "cap_visit": "the shopper has had this promotion as often as its visit_cap allows",
+    "cool_down": "its group still cools down after what another gateway offered",
+    "quiet_hours": "the quiet hours had begun",
+    "holdout": "the shopper belongs to those who do not get it, so that its effect can be measured",
+    "muted_category": "the shopper has dismissed two offers of its category",
+    "stopped": "the shopper has complained and gets nothing more",
 }
 """What central means, by its reason."""
+_SAYS_ALL: Mapping[WithheldReason, str] = {
+    WithheldReason.NO_CONSENT: "the shopper has not consented to offers",
+    WithheldReason.LISTEN_ONLY: 'the gateway only listened (mode = "listen-only")',
+    WithheldReason.CONFLICT: "the same token was loud in two zones that are far apart: somebody may be repeating it",
+    WithheldReason.SOLD_OUT: "none is left",
+    WithheldReason.NO_CONTEXT: "what central knows of the shopper did not come in time",
+    WithheldReason.STOPPED: "the shopper has complained and gets nothing more",
+    WithheldReason.AUDIENCE: "the shopper is not in its audience",
+    WithheldReason.LATE: "the shopper left while the gateway did not run, or the context came after the promotion's deadline",
+    WithheldReason.REFUSED_BY_CENTRAL: "central has refused it to this shopper for today",
+}
+"""Reasons without figures."""
 EXITS: Mapping[str, str] = {
     "moved": "likelier in another zone",
     "silence": "not heard any more for the zone's exit delay",
@@ -56,7 +80,7 @@ def duration(duration_ms: int) -> str:
 class WithheldWords:
     """Speaks about one event."""
 
-    def __init__(self, event: Entered | Dwelled, zone: Zone, quiet: QuietHours | None, time_zone: tzinfo) -> None:
+    def __init__(self, event: Matchable, zone: Zone, quiet: QuietHours | None, time_zone: tzinfo) -> None:
         self._event = event
         self._zone = zone
         self._quiet = quiet
@@ -74,20 +98,15 @@ class WithheldWords:
         match reason:
             case WithheldReason.OUTSIDE_WINDOW:
                 return f"{self._when(promotion)}; this was {self._moment(self._event.at.wall_ms, day=True)}"
-            case WithheldReason.NO_CONSENT:
-                return "the shopper has not consented to offers"
-            case WithheldReason.LISTEN_ONLY:
-                return 'the gateway only listened (mode = "listen-only")'
             case WithheldReason.BEACON_UNHEALTHY:
                 return (
                     f"nobody could be heard in {self._zone.name}: its receivers were deaf or its beacons silent "
                     "(gateway beacon health)"
                 )
-            case WithheldReason.CONFLICT:
-                return "the same token was loud in two zones that are far apart: somebody may be repeating it"
             case WithheldReason.HINT_ONLY:
+                enter_dbm = USUAL_ENTER_DBM if self._zone.enter_dbm is None else self._zone.enter_dbm
                 return (
-                    f"sensitive, and no receiver in {self._zone.name} heard the phone at {self._zone.enter_dbm:.0f} dBm or more; "
+                    f"sensitive, and no receiver in {self._zone.name} heard the phone at {enter_dbm:.0f} dBm or more; "
                     "what the app tells is not enough"
                 )
             case WithheldReason.CLOCK_HOLDOVER:
@@ -99,12 +118,20 @@ class WithheldWords:
                 return f"{held.offered} of {promotion.daily_cap} today{self._last(last)}"
             case WithheldReason.COOL_DOWN:
                 return self._cool_down(promotion, held, given)
+            case WithheldReason.CAP_VISIT if promotion.visit_cap is not None and held.in_visit >= promotion.visit_cap:
+                return f"{held.in_visit} of {promotion.visit_cap} during this visit"
             case WithheldReason.CAP_VISIT:
                 return f"this visit's push went to {self._offer(held.pushed, given)}"
+            case WithheldReason.CAP_STORE:
+                return f"{held.in_store} of {promotion.store_cap_day} in this store today"
             case WithheldReason.LOWER_PRIORITY:
                 return "another won the push" if winner is None else _lower(promotion, winner)
-            case WithheldReason.LATE | WithheldReason.REFUSED_BY_CENTRAL:
-                raise AssertionError("so ends an offer; no event is decided like this")
+            case WithheldReason.MUTED_CATEGORY:
+                return f"the shopper has dismissed two offers of category {promotion.category}"
+            case WithheldReason.NOT_NTH_VISIT:
+                return f"only with visit {promotion.visit_number} within 30 days"
+            case _:
+                return _SAYS_ALL[reason]
 
     def _when(self, promotion: Promotion) -> str:
         at_ms = self._event.at.wall_ms
@@ -200,3 +227,45 @@ def _days(weekdays: frozenset[int]) -> str:
         else:
             runs.append([day])
     return ", ".join(_WEEKDAYS[run[0]] if len(run) == 1 else f"{_WEEKDAYS[run[0]]}–{_WEEKDAYS[run[-1]]}" for run in runs)
+
+
+# ---- audiences ----------------------------------------------------------------------------------------------------------------
+
+_MOST_NAMES = 10
+
+
+def leaf_in_words(finding: LeafFinding) -> LeafExplained:
+    """One condition of an audience, as it is written, with what it found.
+
+    >>> from gateway.core.conditions import Leaf
+    >>> leaf_in_words(LeafFinding("", Leaf("visits_30_days", "at_least", 5), 3, False)).detail
+    'visits_30_days at_least 5: 3, does not hold'
+    """
+    leaf = finding.leaf
+    condition = f"{leaf.field} {leaf.operator} {_value(leaf.field, leaf.value)}"
+    return _leaf(finding.path, condition, None if finding.found is None else _value(leaf.field, finding.found), finding.holds)
+
+
+def visit_in_words(visit_number: int, context: ShopperContext | None) -> LeafExplained:
+    """Which visit it had to be, and which it was.
+
+    >>> visit_in_words(5, ShopperContext(visits_30_days=3)).detail
+    'visit_number equals 5: 4, does not hold'
+    """
+    visit = None if context is None else context.visits_30_days + 1
+    found = None if visit is None else str(visit)
+    return _leaf("visit_number", f"visit_number equals {visit_number}", found, visit == visit_number)
+
+
+def _leaf(path: str, condition: str, found: str | None, holds: bool) -> LeafExplained:
+    said = "not known" if found is None else found
+    detail = f"{condition}: {said}, {'holds' if holds else 'does not hold'}"
+    return LeafExplained(path=path, condition=condition, found=found, holds=holds, detail=detail)
+
+
+def _value(field: ConditionField, value: Value) -> str:
+    if isinstance(value, frozenset):
+        names = sorted(value)
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return (", ".join(names[:_MOST_NAMES]) or "none") + more
+    return _clock(value) if field == "local_time" and isinstance(value, int) else str(value)

@@ -95,6 +95,8 @@ def next_step(status: Status, config: str) -> str:  # noqa: C901, PLR0911, PLR09
     if status.blind_zones:
         zones = listed(status.blind_zones)
         return f"Nobody can be heard in {zones}, and promotions there pause: see gateway beacon health."
+    if status.zone_model_trouble is not None:
+        return f"{status.zone_model_trouble[0].upper()}{status.zone_model_trouble[1:]}"
     if status.broker.state == "offline":
         return f"The broker {status.broker.host}:{status.broker.port} is not reached: gateway doctor says at which step it fails."
     if status.central == "offline":

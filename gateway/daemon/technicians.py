@@ -132,6 +132,15 @@ class TestShoppers:
                 f"the test shoppers cannot be kept ({error.strerror}).", where=str(self._path), do="Check folder and free space."
             ) from error
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in order."""
+        return tuple(sorted(self._known))
+
+    def pseudonyms(self, name: str, now: Instant) -> frozenset[str]:
+        """As whom one is recognised today and, around the edge of the day, yesterday and tomorrow."""
+        return frozenset(self._pseudonyms(self._known[name].kept, now))
+
     def note(self, step: Step) -> None:
         """Remember what they were offered."""
         if not self._known:

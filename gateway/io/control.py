@@ -1,6 +1,7 @@
 """The control socket, a unix stream socket: the daemon's end and the command line's.
 
-Whoever may open the file may ask: it is made 0660, so that the service's group is let in. One line in, one line out.
+Whoever may open the file may ask: it is made 0660, so that the service's group is let in. One line in, one line out; or, for what
+takes a while, several lines out until the daemon closes, and whoever hangs up before ends it.
 """
 
 import asyncio
@@ -8,11 +9,11 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.errors import ConfigurationError, DiskError, TryAgain
+from gateway.errors import ConfigurationError, DiskError, GatewayError, TryAgain
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 _LONGEST_NAME = 100
@@ -24,7 +25,7 @@ _PATIENCE_S = 10.0
 class ControlServer:
     """Listens at ``path`` and answers each line with what ``answer`` makes of it."""
 
-    def __init__(self, path: Path, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+    def __init__(self, path: Path, answer: Callable[[bytes], Awaitable[bytes | AsyncGenerator[bytes, None]]]) -> None:
         self._path = path
         self._answer = answer
         self._serving: set[asyncio.Task[object]] = set()
@@ -58,9 +59,11 @@ class ControlServer:
                 self._serving.add(task)
                 async with asyncio.timeout(_PATIENCE_S):
                     line = await reader.readuntil(b"\n")
-                writer.write(await self._answer(line))
-                async with asyncio.timeout(_PATIENCE_S):
-                    await writer.drain()
+                answer = await self._answer(line)
+                if isinstance(answer, bytes):
+                    await _write(writer, answer)
+                else:
+                    await _stream(reader, writer, answer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return  # whoever asked has gone, or never finished the question
         finally:
@@ -68,6 +71,32 @@ class ControlServer:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+async def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
+    writer.write(line)
+    async with asyncio.timeout(_PATIENCE_S):
+        await writer.drain()
+
+
+async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: AsyncGenerator[bytes, None]) -> None:
+    """Line by line until there is none, or until whoever asked has gone."""
+
+    async def write() -> None:
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                await _write(writer, line)
+
+    writing, gone = asyncio.create_task(write()), asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait((writing, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not writing.done():
+            writing.cancel()
+        await asyncio.gather(writing, gone, return_exceptions=True)
+    if not writing.cancelled():
+        writing.result()
 
 
 def _listen(path: Path) -> socket.socket:
@@ -142,17 +171,40 @@ def ask(path: Path, request: bytes, *, timeout_s: float = 30.0) -> bytes | None:
             answer = _line(connection)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
-        except PermissionError as error:
-            raise ConfigurationError(
-                "you may not talk to the gateway.",
-                where=str(path),
-                do="Use sudo, or join its group (sudo usermod -aG gateway $USER) and log in again.",
-            ) from error
         except OSError as error:
-            raise TryAgain(f"the gateway does not answer ({error}).", where=str(path), do="See journalctl -u gateway.") from error
+            raise _no_answer(path, error) from error
     if not answer.endswith(b"\n"):
         raise TryAgain("the gateway broke off its answer.", where=str(path), do="See journalctl -u gateway.")
     return answer
+
+
+def follow(path: Path, request: bytes, *, timeout_s: float = 30.0) -> Generator[bytes, None, None]:
+    """The daemon's lines, one after the other, until it closes; none when no daemon listens there.
+
+    ``timeout_s``: the longest wait for the next. Failures as for ``ask``; closing the iterator hangs up.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            with _reachable(path) as name:
+                connection.connect(name)
+            connection.sendall(request)
+            with connection.makefile("rb") as lines:
+                yield from lines
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return
+        except OSError as error:
+            raise _no_answer(path, error) from error
+
+
+def _no_answer(path: Path, error: OSError) -> GatewayError:
+    if isinstance(error, PermissionError):
+        return ConfigurationError(
+            "you may not talk to the gateway.",
+            where=str(path),
+            do="Use sudo, or join its group (sudo usermod -aG gateway $USER) and log in again.",
+        )
+    return TryAgain(f"the gateway does not answer ({error}).", where=str(path), do="See journalctl -u gateway.")
 
 
 def _line(connection: socket.socket) -> bytes:

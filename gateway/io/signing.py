@@ -17,13 +17,14 @@ from gateway.contract.downlinks import (
     RosterChunk,
     RosterDelta,
     RosterManifest,
+    ShopperContext,
     SignedMessage,
     to_base64,
 )
 from gateway.contract.messages import read, validated
 from gateway.errors import ConfigurationError, DiskError, Untrusted
 
-Document = TypeVar("Document", Catalogue, RosterManifest, RosterChunk, RosterDelta)
+Document = TypeVar("Document", Catalogue, RosterManifest, RosterChunk, RosterDelta, ShopperContext)
 
 
 def key_id(public_key: bytes) -> str:
@@ -64,7 +65,11 @@ class Signer:
             ) from error
 
     def seal(
-        self, document: Catalogue | RosterManifest | RosterChunk | RosterDelta, *, source: str, time_ms: int
+        self,
+        document: Catalogue | RosterManifest | RosterChunk | RosterDelta | ShopperContext,
+        *,
+        source: str,
+        time_ms: int,
     ) -> SignedMessage:
         """The signed envelope of a document."""
         raw = document.to_bytes()

@@ -80,7 +80,8 @@ def main() -> None:
     import gateway.cli.central
     import gateway.cli.change
     import gateway.cli.why
-    import gateway.contract.promotion_lint  # noqa: F401 -- imported for every child
+    import gateway.contract.promotion_lint
+    import gateway.daemon.kept_walks  # noqa: F401 -- imported for every child
 
     for line in sys.stdin:
         order = json.loads(line)

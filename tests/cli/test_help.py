@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from gateway.cli.app import app
-from gateway.contract import control, offer_view, promotion_lint, recording, shop_view
+from gateway.contract import control, offer_view, promotion_lint, recording, shop_view, walks
 from gateway.contract.fields import Strict
 
 Command = Any
@@ -21,6 +21,14 @@ SHAPES: dict[str, type[Strict]] = {
     "zone remove": shop_view.Changed,
     "zone learn": recording.ZoneLearnt,
     "zone evaluate": recording.ZoneEvaluation,
+    "zone walk": walks.WalkDone,
+    "zone check": walks.ZonesChecked,
+    "zone verify": walks.ZonesVerified,
+    "zone model list": walks.Models,
+    "zone model use": walks.Models,
+    "zone model rollback": walks.Models,
+    "zone model export": walks.ModelExported,
+    "zone model import": walks.Models,
     "beacon add": shop_view.BeaconChanged,
     "beacon list": shop_view.Beacons,
     "beacon health": control.BeaconsHealth,

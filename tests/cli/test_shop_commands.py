@@ -145,8 +145,8 @@ def test_replace_changes_what_is_named_and_keeps_the_rest(shop: Shop) -> None:
     shop("beacon add shelf-7 --zone wine --replace")
     shop("receiver add ceiling --zone wine --replace")
     anchors = shop.kept().anchors
-    assert anchors["shelf-7"].model_dump() == {**SHOP["anchors"]["shelf-7"], "zone": "wine"}
-    assert anchors["ceiling"].model_dump() == {"kind": "receiver", "zone": "wine", "covers": ("wine",)}
+    assert anchors["shelf-7"].model_dump() == {**SHOP["anchors"]["shelf-7"], "zone": "wine", "at": None}
+    assert anchors["ceiling"].model_dump() == {"kind": "receiver", "zone": "wine", "covers": ("wine",), "at": None}
 
 
 def test_what_is_as_it_was_is_not_written_again(shop: Shop) -> None:
@@ -158,7 +158,7 @@ def test_what_is_as_it_was_is_not_written_again(shop: Shop) -> None:
 
 def test_a_new_beacon_has_the_next_minor_and_the_usual_major(shop: Shop) -> None:
     assert shop("beacon add shelf-8 --zone dairy --json").json["beacon"] == {
-        "name": "shelf-8", "zone": "dairy", "uuid": UUID, "major": 3, "minor": 108,
+        "name": "shelf-8", "zone": "dairy", "uuid": UUID, "major": 3, "minor": 108, "at": None,
     }  # fmt: skip
     shop("beacon add last --zone dairy --minor 65534")
     # Above the highest there is none: the lowest that is free.
@@ -166,6 +166,39 @@ def test_a_new_beacon_has_the_next_minor_and_the_usual_major(shop: Shop) -> None
     other = "00000000-0000-4000-8000-00000000000A"
     made = shop("beacon add shelf-10 --zone dairy --json --major 0 --uuid", other).json["beacon"]
     assert (made["uuid"], made["major"]) == (other.lower(), 0)
+
+
+def test_places_are_written_down_shown_and_listed(shop: Shop) -> None:
+    """A zone's corners, where receivers and beacons hang: given, changed, exported, and shown as they are typed."""
+    shop("zone add office --corner 0,0 --corner 4,0 --corner 4,3.5 --corner 0,3.5")
+    assert shop.kept().zones["office"].corners == ((0, 0), (4, 0), (4, 3.5), (0, 3.5))
+    assert "corners       0,0, 4,0, 4,3.5, 0,3.5" in shop("zone show office").stdout.splitlines()
+    moved = shop("zone add office --replace --corner 0,0 --corner 4,0 --corner 4,3").stdout
+    assert moved.splitlines()[0] == "changed  zone office: corners 0,0+4,0+4,3.5+0,3.5 → 0,0+4,0+4,3"
+    assert shop("receiver add door --at 1.5,-2 --replace").stdout.splitlines()[0] == "changed  receiver door: at – → 1.5,-2"
+    assert shop("beacon add shelf-8 --zone dairy --at 3,1 --json").json["beacon"]["at"] == [3, 1]
+    assert [line.split()[-1] for line in shop("beacon list").stdout.splitlines()] == ["at", "–", "3,1"]
+    assert next(line for line in shop("receiver list").stdout.splitlines() if line.startswith("door")).endswith("1.5,-2")
+    text = shop("shop export").stdout
+    assert '"at": [1.5, -2.0]' in text
+    assert shop("shop import -", stdin=text.encode()).stdout == "nothing to change\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("zone add office --corner 0,0 --corner 4,0", "zones.office.corners"),
+        ("zone add office --corner 0;0", "is no place"),
+        ("receiver add door --replace --at 1.5", "is no place"),
+        ("beacon add shelf-7 --replace --at x,y", "is no place"),
+        ("receiver add door --replace --at 99999,0", "anchors.door"),
+    ],
+)
+def test_what_is_no_place_is_refused(shop: Shop, command: str, words: str) -> None:
+    done = shop(command)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert json.loads(shop.file.read_text()) == SHOP
 
 
 def test_a_beacon_needs_a_uuid_from_somewhere(gateway: Forked, tmp_path: Path) -> None:
@@ -198,7 +231,7 @@ def test_a_zone_takes_with_it_what_would_mean_nothing_without_it(shop: Shop) -> 
     assert (changed["zones_changed"], changed["anchors_changed"]) == (["entrance"], ["door"])
     kept = shop.kept()
     assert kept.zones["entrance"].neighbours == ()
-    assert kept.anchors["door"].model_dump() == {"kind": "receiver", "zone": "entrance", "covers": ()}
+    assert kept.anchors["door"].model_dump() == {"kind": "receiver", "zone": "entrance", "covers": (), "at": None}
 
 
 def test_a_zone_that_only_neighbours_know_goes_without_asking(shop: Shop) -> None:
@@ -233,7 +266,8 @@ def test_a_zone_is_shown_with_what_belongs_to_it(shop: Shop) -> None:
     done = shop("zone show wine")
     assert done.stdout.splitlines() == [
         "name          wine", "title         wine", "tags          none", "neighbours    dairy", "sensitive     yes",
-        "enter_dbm     -88", "exit_delay_s  120", "dwell_s       60", "anchors       none", "covered_by    ceiling, door",
+        "enter_dbm     as usual", "enter_after_s as in the settings", "exit_delay_s  120", "stale_s       as exit_delay_s",
+        "dwell_s       60", "corners       not drawn", "anchors       none", "covered_by    ceiling, door",
         "promotions    central has sent no catalogue yet.",
     ]  # fmt: skip
     assert "neighbours    not known" in shop("zone show cellar").stdout
@@ -459,6 +493,7 @@ def test_a_file_is_checked_without_a_gateway(gateway: Forked) -> None:
 
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,5}", fullmatch=True)
+places = st.tuples(st.floats(-9999, 9999), st.floats(-9999, 9999))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -474,10 +509,15 @@ def test_export_and_import_are_inverse(gateway: Forked, data: st.DataObject) -> 
             "neighbours": st.none() | some,
             "sensitive": st.booleans(),
             "enter_dbm": st.floats(-100, -20),
+            "enter_after_s": st.integers(0, 300_000).map(lambda ms: ms / 1000),
+            "stale_s": st.integers(5, 1800),
+            "corners": st.lists(places, min_size=3, max_size=6),
             "dwell_s": st.lists(st.integers(5, 7200), max_size=3),
         },
     )
-    receiver = st.fixed_dictionaries({"kind": st.just("receiver")}, optional={"zone": st.sampled_from(zones), "covers": some})
+    receiver = st.fixed_dictionaries(
+        {"kind": st.just("receiver")}, optional={"zone": st.sampled_from(zones), "covers": some, "at": places}
+    )
     anchors = data.draw(st.dictionaries(names.map("x{}".format), receiver, max_size=3))
     document = {"zones": {zone: data.draw(entry) for zone in zones}, "anchors": anchors}
     with tempfile.TemporaryDirectory() as folder:

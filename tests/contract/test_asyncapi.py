@@ -90,7 +90,7 @@ def test_the_example_roster_is_whole_and_holds_who_the_text_names() -> None:
         store, day = examples.STORE_NUMBER, examples.DAY
         return RosterEntry(derive_pseudonym(ku, store, day), derive_day_key(ku, store, day), Consent.OFFERS | Consent.ANALYTICS)
 
-    _, manifest, chunk, delta = examples.documents()
+    _, manifest, chunk, delta, _ = examples.documents()
     assert isinstance(manifest, RosterManifest)
     assert isinstance(chunk, RosterChunk)
     assert isinstance(delta, RosterDelta)
@@ -142,7 +142,7 @@ def test_a_field_without_words_has_those_of_its_type() -> None:
 
 def spelled_topics() -> set[str]:
     """Whatever topics.py spells, topics and filters, with the values of the examples; a new parameter has to be named here."""
-    values = {"day": examples.DAY, "index": 0, "inbox": examples.INBOX}
+    values = {"day": examples.DAY, "index": 0, "inbox": examples.INBOX, "pseudonym": examples.shopper()}
     store = StoreTopics(examples.STORE, examples.GATEWAY)
     functions: list[Callable[..., str]] = [function for _, function in inspect.getmembers(topics, inspect.isfunction)]
     methods: list[Callable[..., str]] = [
@@ -185,6 +185,8 @@ def test_who_sends_on_a_channel_and_who_receives() -> None:
         levels = DOCUMENT["channels"][channel]["address"].split("/")
         if levels[0] == "app":
             wanted = {"send": "central", "receive": "app"} if levels[-1] == "offer" else {"send": "app", "receive": "central"}
+        elif "in" in levels:
+            wanted = {"send": "backOffice", "receive": "central"}
         elif levels[-1] == "staff":
             wanted = {"send": "central", "receive": "staff"}
         elif "up" in levels:

@@ -14,7 +14,6 @@ from gateway.contract.downlinks import (
     MAX_SHOPPERS,
     RECORD_BYTES,
     Catalogue,
-    QuietHoursEntry,
     RosterChunk,
     RosterDelta,
     RosterManifest,
@@ -25,7 +24,7 @@ from gateway.contract.downlinks import (
     to_base64,
     unpack_records,
 )
-from gateway.contract.fields import explain
+from gateway.contract.fields import QuietHoursEntry, explain
 from gateway.contract.roster_assembly import RosterAssembly
 from gateway.core.model import Consent, QuietHours, RosterEntry
 from gateway.errors import Untrusted

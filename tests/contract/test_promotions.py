@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from gateway.contract.fields import explain, minutes_of
 from gateway.contract.promotions import Promotion, PromotionsFile, Window
+from gateway.core.conditions import AllOf, Leaf
 from gateway.core.model import TimeWindow
 
 Json = dict[str, Any]
@@ -108,6 +109,116 @@ def test_everything_compiles_to_milliseconds_minutes_and_sets() -> None:
     ],
 )
 def test_what_cannot_work_is_refused_in_clear_words(change: Json, what: str) -> None:
+    assert what in refusal({**LEAST, **change})
+
+
+LINK = "https://id.gs1.org/01/04006381333931"
+IMAGE: Json = {"url": "https://example.org/bread.png", "sha256": "0" * 64, "text": {"de": "Ein Laib", "en": "A loaf"}}
+ENTRY: Json = {"promotion_id": "hello", "long_title": {"en": "Hello"}}
+
+
+def test_what_a_shop_floor_needs_compiles_as_far_as_the_gateway_decides_it() -> None:
+    document: Json = {
+        **LEAST,
+        "trigger": "nth_visit",
+        "visit_number": 5,
+        "audience": {"all": [{"field": "segments", "operator": "contains", "value": "family"}]},
+        "visit_cap": 1,
+        "daily_cap": 2,
+        "weekly_cap": 3,
+        "lifetime_cap": 4,
+        "store_cap_day": 100,
+        "chain_cap_day": 1000,
+        "quantity": 500,
+        "quantity_per_store": 50,
+        "reservation_s": 600,
+        "holdout_percent": 10,
+        "category": "bread",
+        "image": IMAGE,
+        "digital_link": LINK,
+        "price": "1.99 EUR",
+        "old_price": "2.49 EUR",
+        "availability": "limited",
+    }
+    promotion = Promotion.model_validate(document)
+    rule = promotion.compiled()
+    assert (rule.trigger, rule.visit_number, rule.category) == ("nth_visit", 5, "bread")
+    assert rule.audience == AllOf((Leaf("segments", "contains", "family"),))
+    assert (rule.visit_cap, rule.daily_cap, rule.store_cap_day) == (1, 2, 100)
+    assert Promotion.model_validate_json(promotion.model_dump_json(exclude_none=True)) == promotion
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {**ENTRY, "trigger": "visit_start"},
+        {**ENTRY, "trigger": "nth_visit", "visit_number": 1},
+        {**ENTRY, "trigger": "visit_start", "zones": ["door"]},
+        {**LEAST, "trigger": "exit"},
+        {**LEAST, "visit_cap": 3, "daily_cap": 3, "lifetime_cap": 3},
+        {**LEAST, "lifetime_cap": 1},
+        {**LEAST, "quantity": 5, "quantity_per_store": 5, "reservation_s": 60},
+        {**LEAST, "quantity_per_store": 5, "reservation_s": 604_800},
+        {**LEAST, "holdout_percent": 50},
+        {**LEAST, "price": "1.00 EUR"},
+        {**LEAST, "price": "2.00 EUR", "old_price": "1.00 EUR"},
+        {**LEAST, "digital_link": "https://shop.example.org:8443/de/01/04006381333931/10/A1?17=261231"},
+        {**LEAST, "image": {**IMAGE, "text": {"de": "x" * 120}}},
+    ],
+)
+def test_what_fits_together_is_taken(document: Json) -> None:
+    assert Promotion.model_validate(document).compiled().promotion_id == document["promotion_id"]
+
+
+LEAF: Json = {"field": "visits_30_days", "operator": "at_least", "value": 5}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"trigger": "nth_visit"}, "visit_number belongs to trigger nth_visit"),
+        ({"visit_number": 5}, "visit_number belongs to trigger nth_visit"),
+        ({"trigger": "visit_start", "visit_number": 5}, "visit_number belongs to trigger nth_visit"),
+        ({"trigger": "nth_visit", "visit_number": 0}, "visit_number: "),
+        ({"trigger": "exit", "zones": []}, "names neither zones nor tags: nobody could ever get it"),
+        ({"trigger": "exit", "dwell_s": 5}, "dwell_s belongs to trigger dwell"),
+        ({"trigger": "leave"}, "trigger: "),
+        ({"visit_cap": 2}, "visit_cap 2 could never be reached, because daily_cap is 1"),
+        ({"daily_cap": 3, "weekly_cap": 2}, "daily_cap 3 could never be reached, because weekly_cap is 2"),
+        ({"weekly_cap": 3, "lifetime_cap": 2}, "weekly_cap 3 could never be reached, because lifetime_cap is 2"),
+        ({"daily_cap": 2, "lifetime_cap": 1}, "daily_cap 2 could never be reached, because lifetime_cap is 1"),
+        ({"store_cap_day": 9, "chain_cap_day": 8}, "store_cap_day 9 could never be reached, because chain_cap_day is 8"),
+        ({"quantity": 5, "quantity_per_store": 6}, "quantity_per_store 6 could never be reached, because quantity is 5"),
+        ({"visit_cap": 0}, "visit_cap: "),
+        ({"lifetime_cap": 101}, "lifetime_cap: "),
+        ({"quantity": 0}, "quantity: "),
+        ({"reservation_s": 600}, "reservation_s belongs to quantity or quantity_per_store"),
+        ({"quantity": 5, "reservation_s": 59}, "reservation_s: "),
+        ({"holdout_percent": 51}, "holdout_percent: "),
+        ({"kind": "pickup", "holdout_percent": 1}, "holdout_percent does not go with kind pickup"),
+        ({"kind": "service", "holdout_percent": 1}, "holdout_percent does not go with kind service"),
+        ({"category": "Bread & Co"}, "category: "),
+        ({"image": {**IMAGE, "url": "http://example.org/a.png"}}, "image.url: "),
+        ({"image": {**IMAGE, "sha256": "0" * 63}}, "image.sha256: "),
+        ({"image": {**IMAGE, "text": {}}}, "image.text: "),
+        ({"image": {**IMAGE, "text": {"en": "x" * 121}}}, "image.text.en: "),
+        ({"digital_link": "https://id.gs1.org/01/04006381333932"}, "its check digit is wrong"),
+        ({"digital_link": "https://id.gs1.org/01/4006381333931"}, "its GTIN has 13 digits; a GS1 Digital Link has 14"),
+        ({"digital_link": "http://id.gs1.org/01/04006381333931"}, "an https address with /01/ and a GTIN"),
+        ({"digital_link": "https://id.gs1.org/02/04006381333931"}, "an https address with /01/ and a GTIN"),
+        ({"old_price": "2.00 EUR"}, "old_price belongs to price"),
+        ({"price": "1.00 EUR", "old_price": "2.00 USD"}, "price and old_price have different currencies"),
+        ({"price": 1.99}, "price: "),
+        ({"price": "1,99 EUR"}, "price: "),
+        ({"availability": "soon"}, "availability: "),
+        ({"audience": {"field": "age", "operator": "at_least", "value": 18}}, "audience: all, any, not, or a leaf with one of"),
+        ({"audience": {"any": [LEAF, {**LEAF, "operator": "contains"}]}}, "audience.any.any.1.count.operator: "),
+        ({"audience": {"not": {**LEAF, "value": "five"}}}, "audience.not.not.count.value: "),
+        ({"audience": {"all": [{"any": [LEAF] * 40}, {"any": [LEAF] * 40}]}}, "80 leaves are more than 64"),
+        ({"audience": {"field": "saved_offers", "operator": "equals", "value": "a"}}, "audience.saved_offers.operator: "),
+    ],
+)
+def test_what_a_shop_floor_cannot_do_is_refused_in_clear_words(change: Json, what: str) -> None:
     assert what in refusal({**LEAST, **change})
 
 

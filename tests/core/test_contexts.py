@@ -1,10 +1,11 @@
-"""Shoppers' contexts: the newest wins in any order of arrival, and what is forgotten stays forgotten."""
+"""Shoppers' contexts: the newest wins in any order of arrival, and nothing is kept longer than it is needed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.conditions import ShopperContext
 from gateway.core.contexts import KEEP_MS, MOST, Contexts
+from tests.core.phones import entries_held_by
 
 
 def context(version: int) -> ShopperContext:
@@ -21,25 +22,27 @@ def test_the_newest_wins_in_any_order(versions: list[int]) -> None:
         assert contexts.of("anna", at_ms) == context(newest)
 
 
-def test_what_is_forgotten_does_not_come_back_with_an_old_message() -> None:
+def test_who_is_forgotten_leaves_nothing() -> None:
     contexts = Contexts()
+    empty = entries_held_by(contexts)
     contexts.use("anna", 3, context(3), 0)
     contexts.forget(["anna", "nobody"])
-    assert (contexts.of("anna", 1), len(contexts)) == (None, 0)
-    assert not contexts.use("anna", 3, context(3), 2)
-    assert contexts.of("anna", 3) is None
-    assert contexts.use("anna", 4, context(4), 4)
-    assert contexts.of("anna", 5) == context(4)
+    assert (contexts.of("anna", 1), contexts.held("anna"), contexts.shoppers, len(contexts)) == (None, None, (), 0)
+    assert entries_held_by(contexts) == empty
 
 
-def test_it_is_kept_while_somebody_asks_and_not_longer() -> None:
+def test_it_is_kept_while_the_visit_lasts_or_somebody_asks_and_not_longer() -> None:
     contexts = Contexts()
-    contexts.use("anna", 1, context(1), 0)
-    contexts.use("ben", 1, context(1), 0)
+    for shopper in ("anna", "ben", "zoe"):
+        contexts.use(shopper, 1, context(1), 0)
     contexts.of("anna", KEEP_MS)
-    contexts.expire(KEEP_MS + 1)
-    assert contexts.of("anna", KEEP_MS + 1) == context(1)
-    assert contexts.of("ben", KEEP_MS + 1) is None
+    contexts.expire(KEEP_MS + 1, lambda shopper: shopper == "zoe")
+    assert contexts.shoppers == ("anna", "zoe")
+    contexts.expire(2 * KEEP_MS + 1, lambda _: False)
+    assert contexts.shoppers == ("zoe",)
+    contexts.held("zoe")
+    contexts.expire(2 * KEEP_MS + 2, lambda _: False)
+    assert len(contexts) == 0, "to explain is no reason to keep"
 
 
 def test_a_flood_pushes_out_the_oldest() -> None:

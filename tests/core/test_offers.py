@@ -28,6 +28,7 @@ from gateway.core.model import (
     PromotionKind,
     QuietHours,
     Shop,
+    StoreCount,
     TimeWindow,
     Verdict,
     WithheldReason,
@@ -92,16 +93,30 @@ def match(
     return offers.match(event, zone, promotions, Circumstances(quality, conflict, by_receiver, listen_only, is_test))
 
 
+UNPUSHED = {WithheldReason.LOWER_PRIORITY, WithheldReason.CAP_VISIT, WithheldReason.QUIET_HOURS}
+"""What leaves a promotion to the silent shelf."""
+
+
 def result(outcome: Outcome) -> dict[str, str]:
     """What became of each promotion: "push", "card", or the reason."""
     found = {offer.promotion_id: "push" if offer.push else "card" for offer in outcome.offers}
-    found |= {withheld.promotion_id: withheld.reason.value for withheld in outcome.withheld}
-    assert len(found) == len(outcome.offers) + len(outcome.withheld), "one answer for each"
-    return found
+    assert len(found) == len(outcome.offers)
+    reasons = {withheld.promotion_id: withheld.reason for withheld in outcome.withheld}
+    assert len(reasons) == len(outcome.withheld), "one reason for each"
+    for both in found.keys() & reasons.keys():
+        assert found[both] == "card"
+        assert reasons[both] in UNPUSHED
+    return found | {name: reason.value for name, reason in reasons.items()}
+
+
+def shelf(outcome: Outcome) -> list[str]:
+    """What went to the silent shelf."""
+    return [offer.promotion_id for offer in outcome.offers if offer.kind != "info" and not offer.push]
 
 
 def only(outcome: Outcome) -> OfferMatched:
-    (offer,) = outcome.offers
+    """The one offer beside those on the shelf."""
+    (offer,) = [offer for offer in outcome.offers if offer.promotion_id not in shelf(outcome)]
     return offer
 
 
@@ -251,7 +266,10 @@ def test_one_push_a_visit_across_zones_and_triggers() -> None:
     assert result(match(offers, dwelled(1000, START.plus(1000)), promotions)) == {"e": "cap_visit"}
     assert result(match(offers, entered("wine", START.plus(9000)), promotions)) == {"b": "cap_visit", "c": "card", "d": "push"}
     assert result(match(offers, entered("wine", visit="v9", shopper="zoe"), promotions))["b"] == "push", "zoe has her own"
-    assert result(match(offers, entered("wine", START.plus(3_600_000), visit="v2"), promotions))["b"] == "push", "a new visit"
+    later = result(match(offers, entered("wine", START.plus(3_600_000), visit="v2"), promotions))
+    assert later == {"b": "cap_day", "c": "cap_day", "d": "cap_day"}, "it has been on the shelf"
+    assert result(match(offers, dwelled(1000, START.plus(3_600_000), visit="v2"), promotions)) == {"e": "cap_day"}
+    assert result(match(offers, entered(at=START.plus(1), visit="v2", shopper="zoe"), promotions)) == {"a": "push"}, "a new visit"
 
 
 def test_the_daily_cap() -> None:
@@ -552,8 +570,9 @@ def test_each_promotion_of_the_zone_gets_one_answer_and_always_the_same(
             )
         }
         assert result(outcome).keys() == asked
-        assert sum(offer.kind in PUSH_KINDS for offer in outcome.offers) <= 1
-        assert all(offer.push == (offer.kind != "info") for offer in outcome.offers)
+        assert sum(offer.push and offer.kind in PUSH_KINDS for offer in outcome.offers) <= 1
+        assert all(offer.push == (offer.kind != "info") for offer in outcome.offers if offer.promotion_id not in shelf(outcome))
+        assert quiet is None or not any(offer.push for offer in outcome.offers)
         assert not outcome.offers or (event.consent & Consent.OFFERS and not told["listen_only"])
 
 
@@ -585,19 +604,20 @@ class Given:
     state: Literal["proposed", "granted", "refused", "late"] = "proposed"
     keeps: bool = True
     """Whether it still counts against push, cap and cool-down."""
+    reason: str = ""
 
 
 RULES = (
     promotion("cheese", priority=5, daily_cap=2, cool_down_ms=10 * MINUTE_MS, deadline_ms=5 * MINUTE_MS),
     promotion("yoghurt", "coupon", priority=3, cool_down_ms=MINUTE_MS, cool_down_group="sweet", daily_cap=3, deadline_ms=600_000),
-    promotion("milk", "info", daily_cap=3),
+    promotion("milk", "info", daily_cap=3, store_cap_day=4),
     promotion("cream", "info", cool_down_ms=2 * MINUTE_MS, cool_down_group="sweet", daily_cap=9, deadline_ms=600_000),
-    promotion("order", "pickup", zones=frozenset({"dairy", "wine"}), daily_cap=2),
+    promotion("order", "pickup", zones=frozenset({"dairy", "wine"}), daily_cap=2, visit_cap=1),
     promotion("riesling", zones=frozenset({"wine"}), daily_cap=2, cool_down_ms=1000, cool_down_group="wine"),
     promotion("food", "reminder", zones=frozenset(), tags=frozenset({"food"}), priority=-1, daily_cap=3),
 )
 QUIET = QuietHours(15 * 60, 15 * 60 + 20)
-REFUSALS = ["sold_out", "not_for_this_shopper", "already_granted", "push_spent"]
+REFUSALS = ["sold_out", "not_for_this_shopper", "already_granted", "push_spent", "holdout"]
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -610,17 +630,23 @@ class AnyOrder(RuleBasedStateMachine):
         self.catalogue = catalogue(*RULES, quiet=QUIET)
         self.now = START
         self.given: list[Given] = []
+        self.milk = 0
+        """Offers of it that count for the store's cap, also to those who withdrew."""
+        self.held_out: set[tuple[str, str]] = set()
+        """Shoppers and promotions that central refuses for good."""
         self.visits = {"anna": 0, "zoe": 0}
 
     def of(self, shopper: str) -> list[Given]:
         return [each for each in self.given if each.offer.shopper == shopper and each.keeps]
 
-    def expected(self, shopper: str, zone: str) -> dict[str, str]:
+    def expected(self, shopper: str, zone: str) -> tuple[dict[str, str], list[str]]:
+        """What becomes of each promotion, and what goes to the silent shelf."""
         found: dict[str, str] = {}
+        shelved: list[str] = []
         visit = f"{shopper} {self.visits[shopper]}"
         mine = [each.offer for each in self.of(shopper)]
         cooling = {o.cool_down_group for o in mine if self.now.mono_ms < o.at.mono_ms + o.cool_down_ms}
-        pushed_before = any(offer.visit == visit and offer.kind in PUSH_KINDS for offer in mine)
+        pushed_before = any(offer.visit == visit and offer.push and offer.kind in PUSH_KINDS for offer in mine)
         pushed_now = False
         for each in sorted(RULES, key=lambda each: (-each.priority, each.promotion_id)):
             group = each.cool_down_group or f"promotion:{each.promotion_id}"
@@ -629,8 +655,14 @@ class AnyOrder(RuleBasedStateMachine):
                 continue
             if sum(offer.promotion_id == each.promotion_id for offer in mine) >= each.daily_cap:
                 found[each.promotion_id] = "cap_day"
+            elif (shopper, each.promotion_id) in self.held_out:
+                found[each.promotion_id] = "refused_by_central"
             elif group in cooling:
                 found[each.promotion_id] = "cool_down"
+            elif each.visit_cap and sum((o.visit, o.promotion_id) == (visit, each.promotion_id) for o in mine) >= each.visit_cap:
+                found[each.promotion_id] = "cap_visit"
+            elif each.store_cap_day is not None and self.milk >= each.store_cap_day:
+                found[each.promotion_id] = "cap_store"
             elif each.kind != "info" and QUIET.start_minute <= minute < QUIET.end_minute:
                 found[each.promotion_id] = "quiet_hours"
             elif each.kind in PUSH_KINDS and pushed_now:
@@ -641,15 +673,21 @@ class AnyOrder(RuleBasedStateMachine):
                 found[each.promotion_id] = "card" if each.kind == "info" else "push"
                 pushed_now = pushed_now or each.kind in PUSH_KINDS
                 cooling |= {group} if each.cool_down_ms else set()
-        return found
+            if found[each.promotion_id] in {"quiet_hours", "lower_priority"} or (
+                found[each.promotion_id] == "cap_visit" and each.visit_cap is None
+            ):
+                shelved.append(each.promotion_id)
+                cooling |= {group} if each.cool_down_ms else set()
+        return found, shelved
 
     @rule(shopper=st.sampled_from(["anna", "zoe"]), zone=st.sampled_from(["dairy", "wine"]))
     def enter(self, shopper: str, zone: str) -> None:
         expected = self.expected(shopper, zone)
         visit = f"{shopper} {self.visits[shopper]}"
         outcome = match(self.offers, entered(zone, self.now, visit, shopper), self.catalogue)
-        assert result(outcome) == expected
+        assert (result(outcome), shelf(outcome)) == expected
         self.given += [Given(offer) for offer in outcome.offers]
+        self.milk += sum(offer.promotion_id == "milk" for offer in outcome.offers)
 
     @rule(shopper=st.sampled_from(["anna", "zoe"]))
     def come_again(self, shopper: str) -> None:
@@ -675,6 +713,10 @@ class AnyOrder(RuleBasedStateMachine):
         if each.state == "proposed":
             each.state = state
             each.keeps = state == "granted" or answer in {"already_granted", "push_spent"}
+            self.milk -= each.offer.promotion_id == "milk" and not each.keeps
+            if answer == "holdout":
+                self.held_out.add((each.offer.shopper, each.offer.promotion_id))
+                each.reason = answer
 
     @rule()
     def restart(self) -> None:
@@ -689,7 +731,7 @@ class AnyOrder(RuleBasedStateMachine):
                 deadline=Instant(deadline.mono_ms + moved_ms, deadline.wall_ms),
             )
         self.offers = Offers(self.new_id)
-        self.offers.remember(self.past(), self.now)
+        self.offers.remember(self.past(), self.now, [StoreCount("milk", START.wall_ms // 86_400_000, self.milk)])
 
     def past(self) -> Iterable[PastOffer]:
         for each in self.given:
@@ -705,16 +747,19 @@ class AnyOrder(RuleBasedStateMachine):
                 o.at.wall_ms,
                 o.deadline.wall_ms,
                 "late" if each.state == "refused" and each.keeps else each.state,
+                o.push,
+                each.reason,
             )
 
     @rule(shopper=st.sampled_from(["anna", "zoe"]))
     def withdraw(self, shopper: str) -> None:
         self.offers.forget(shopper)
         self.given = [each for each in self.given if each.offer.shopper != shopper]
+        self.held_out = {each for each in self.held_out if each[0] != shopper}
 
     @invariant()
     def no_visit_has_two_pushes_and_no_day_too_many(self) -> None:
-        pushes = [each.offer.visit for each in self.given if each.keeps and each.offer.kind in PUSH_KINDS]
+        pushes = [each.offer.visit for each in self.given if each.keeps and each.offer.push and each.offer.kind in PUSH_KINDS]
         assert len(pushes) == len(set(pushes))
         for each in RULES:
             for shopper in self.visits:

@@ -542,42 +542,68 @@ def test_a_check_in_by_delta_is_recognised_from_then_on() -> None:
 # ---- conflict -----------------------------------------------------------------------------------------------------------------
 
 
+Loud = tuple[str, int, int]
+"""Zone, level in dBm, after so many milliseconds."""
+
+APART_20_M = Shop(
+    ZONES,
+    {
+        "r-entrance": Anchor("r-entrance", "receiver", "entrance", at_m=(0.0, 0.0)),
+        "r-dairy": Anchor("r-dairy", "receiver", "dairy", at_m=(10.0, 0.0)),
+        "r-wine": Anchor("r-wine", "receiver", "wine", at_m=(20.0, 0.0)),
+    },
+)
+
+
 @pytest.mark.parametrize(
-    ("first", "second", "conflicts"),
+    ("shop", "heard", "conflicts"),
     [
-        pytest.param(("entrance", -50, 0), ("wine", -50, 5000), 1, id="two zones apart"),
-        pytest.param(("entrance", -59, 0), ("cellar", -59, 10_000), 1, id="just loud enough, just in time"),
-        pytest.param(("entrance", -60, 0), ("wine", -50, 5000), 0, id="the first not loud enough"),
-        pytest.param(("entrance", -50, 0), ("wine", -60, 5000), 0, id="the second not loud enough"),
-        pytest.param(("entrance", -50, 0), ("wine", -50, 10_001), 0, id="time enough to walk"),
-        pytest.param(("entrance", -50, 0), ("dairy", -50, 0), 0, id="neighbours"),
-        pytest.param(("dairy", -50, 0), ("dairy", -50, 10), 0, id="the same zone"),
-        pytest.param(("entrance", -50, 0), ("office", -50, 10), 0, id="neighbours not known"),
+        pytest.param(EVERY_ZONE_HEARS, [("entrance", -50, 0), ("wine", -50, 1000)], 0, id="there: a walker with a strong phone"),
+        pytest.param(
+            EVERY_ZONE_HEARS, [("entrance", -50, 0), ("wine", -50, 1000), ("entrance", -50, 2000)], 1, id="there and back"
+        ),
+        pytest.param(
+            EVERY_ZONE_HEARS, [("entrance", -59, 0), ("wine", -59, 1), ("entrance", -59, 3000)], 1, id="just loud, just in time"
+        ),
+        pytest.param(EVERY_ZONE_HEARS, [("entrance", -50, 0), ("wine", -50, 1), ("entrance", -50, 3001)], 0, id="time to walk"),
+        pytest.param(EVERY_ZONE_HEARS, [("entrance", -50, 0), ("wine", -60, 9), ("entrance", -50, 20)], 0, id="not loud there"),
+        pytest.param(EVERY_ZONE_HEARS, [("entrance", -60, 0), ("wine", -50, 9), ("entrance", -50, 20)], 0, id="not loud before"),
+        pytest.param(EVERY_ZONE_HEARS, [("entrance", -50, 0), ("dairy", -50, 9), ("entrance", -50, 20)], 0, id="neighbours"),
+        pytest.param(EVERY_ZONE_HEARS, [("entrance", -50, 0), ("office", -50, 9), ("entrance", -50, 20)], 0, id="not known"),
+        pytest.param(EVERY_ZONE_HEARS, [("dairy", -50, 0), ("dairy", -50, 9), ("dairy", -50, 20)], 0, id="one place"),
+        pytest.param(
+            EVERY_ZONE_HEARS,
+            [("entrance", -50, 0), ("dairy", -50, 500), ("wine", -50, 1000), ("entrance", -50, 2000)],
+            1,
+            id="a stop in between does not hide it",
+        ),
+        pytest.param(APART_20_M, [("entrance", -50, 0), ("wine", -50, 3999)], 1, id="20 m apart: faster than anybody runs"),
+        pytest.param(APART_20_M, [("entrance", -50, 0), ("wine", -50, 4000)], 0, id="20 m apart: at a run"),
+        pytest.param(APART_20_M, [("entrance", -50, 0), ("dairy", -50, 1)], 0, id="neighbours with positions"),
     ],
 )
-def test_the_same_token_loud_in_two_places_is_a_conflict(
-    first: tuple[str, int, int], second: tuple[str, int, int], conflicts: int
-) -> None:
-    store = Store()
-    for zone, rssi_dbm, after_ms in (first, second):
+def test_the_same_token_loud_where_nobody_can_be_at_once_is_a_conflict(shop: Shop, heard: list[Loud], conflicts: int) -> None:
+    store = Store(shop)
+    for zone, rssi_dbm, after_ms in heard:
         store.now = START.plus(after_ms)
         store.hear(ANNA, {f"r-{zone}": rssi_dbm})
     assert store.pipeline.counters.conflicts == conflicts
 
 
-def test_a_stop_in_between_does_not_hide_a_conflict() -> None:
+@pytest.mark.parametrize("step_s", [2.0, 4.0, 8.0])
+def test_a_walk_past_loud_receivers_and_back_is_no_conflict(step_s: float) -> None:
+    """Brisk, with a phone that is loud everywhere: from the entrance to the cellar and back."""
     store = Store()
-    for zone in ("entrance", "dairy", "cellar"):
-        store.hear(ANNA, {f"r-{zone}": -50})
-        store.now = store.now.plus(2_000)
-    assert store.pipeline.counters.conflicts == 1
+    for zone in ("entrance", "dairy", "wine", "cellar", "wine", "dairy", "entrance"):
+        store.stay(step_s, **{zone: -50})
+    assert store.pipeline.counters.conflicts == 0
 
 
 @pytest.mark.parametrize(("wait_s", "expected"), [(0, "conflict"), (50, "conflict"), (62, "offer")])
 def test_a_conflict_pauses_offers_for_a_minute(wait_s: float, expected: str) -> None:
     store = Store(EVERY_ZONE_HEARS, promotion("cheese"))
-    store.stay(0.2, entrance=-50)
-    store.stay(0.2, cellar=-50)
+    for zone in ("entrance", "cellar", "entrance"):
+        store.stay(0.2, **{zone: -50})
     assert store.pipeline.counters.conflicts == 1
     store.stay(wait_s)
     store.stay(5, ZOE, dairy=-55)

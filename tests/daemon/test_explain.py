@@ -8,15 +8,17 @@ from datetime import UTC, tzinfo
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.cli.why_text import lines
 from gateway.contract.control import ExplainRequest
 from gateway.contract.explanations import MAX_DECISIONS, MAX_WITHHELD, Explanation, Explanations, Matching
+from gateway.core.conditions import AllOf, AnyOf, Leaf, NotOf, ShopperContext
 from gateway.core.model import (
     Anchor,
     AnchorLevel,
@@ -37,6 +39,7 @@ from gateway.core.model import (
     Sighting,
     Step,
     TimeWindow,
+    Trigger,
     Verdict,
     VisitEnded,
     VisitStarted,
@@ -136,10 +139,12 @@ def ask(
     now: Instant = MONDAY_1703,
     shop: Shop = SHOP,
     time_zone: tzinfo = BERLIN,
+    context_of: Callable[[str], tuple[int, ShopperContext] | None] = lambda _: None,
     **wanted: Any,
 ) -> Explanations:
     request = ExplainRequest.model_validate(wanted)
-    return explain(path, request, shop=shop, catalogue=catalogue, time_zone=time_zone, now_ms=now.wall_ms)
+    known: dict[str, Any] = {"shop": shop, "catalogue": catalogue, "time_zone": time_zone, "context_of": context_of}
+    return explain(path, request, **known, now_ms=now.wall_ms)
 
 
 @pytest.fixture
@@ -238,7 +243,8 @@ async def test_quiet_hours_name_their_hours(gateway: Gateway) -> None:
     gateway.promotions, gateway.quiet = (promotion("a"), promotion("card", kind="info")), QuietHours(17 * 60, 7 * 60)
     await gateway.enters()
     assert reasons(gateway.matching()) == {"a": "quiet_hours: nothing is pushed 17:00–07:00; this was 17:03:00"}
-    assert [offer.promotion_id for offer in gateway.last().offers] == ["card"]
+    assert [(offer.promotion_id, offer.push) for offer in gateway.last().offers] == [("a", False), ("card", False)]
+    assert [withheld.on_shelf for withheld in gateway.matching().withheld] == [True]
 
 
 async def test_a_daily_cap_names_the_offer_that_filled_it(gateway: Gateway) -> None:
@@ -286,15 +292,16 @@ async def test_the_visits_one_push_is_traced_to_who_has_it(gateway: Gateway) -> 
     assert reasons(gateway.matching()) == {"w": "cap_visit: this visit's push went to a at 17:03:00 (offer offer-1)"}
 
 
-@pytest.mark.parametrize("reason", sorted(set(WithheldReason) - {WithheldReason.LATE, WithheldReason.REFUSED_BY_CENTRAL}))
+@pytest.mark.parametrize("reason", sorted(set(WithheldReason) - {WithheldReason.HOLDOUT}))
 def test_every_reason_that_an_event_can_give_has_words_of_its_own(reason: WithheldReason) -> None:
     """Also one that is new."""
     event = Entered(ANNA, VISIT, "dairy", MONDAY_1703, BOTH, EVIDENCE)
     words = WithheldWords(event, ZONES["dairy"], QuietHours(0, 60), BERLIN)
-    said = words.of(promotion("a", windows=MORNINGS), reason, Held(1, (MONDAY_1703.mono_ms + 1000, "o"), "o"), {}, promotion("b"))
+    held = Held(1, (MONDAY_1703.mono_ms + 1000, "o"), "o", 1, 1)
+    said = words.of(promotion("a", windows=MORNINGS), reason, held, {}, promotion("b"))
     others = {
-        words.of(promotion("a", windows=MORNINGS), other, Held(1, (MONDAY_1703.mono_ms + 1000, "o"), "o"), {}, promotion("b"))
-        for other in set(WithheldReason) - {reason, WithheldReason.LATE, WithheldReason.REFUSED_BY_CENTRAL}
+        words.of(promotion("a", windows=MORNINGS), other, held, {}, promotion("b"))
+        for other in set(WithheldReason) - {reason, WithheldReason.HOLDOUT}
     }
     assert said
     assert said not in others
@@ -324,7 +331,7 @@ async def test_each_decision_of_one_answer_is_seen_at_its_own_time(gateway: Gate
 
 async def test_what_was_spent_at_that_moment_counts_and_not_what_came_of_it(gateway: Gateway) -> None:
     """Ten seconds after the second entry central gives the push back; the explanation of that entry must not know it yet."""
-    gateway.promotions = (promotion("a"), promotion("w", zones=frozenset({"wine"})))
+    gateway.promotions = (promotion("a"), promotion("w", zones=frozenset({"wine"}), daily_cap=2))
     (offer,) = (await gateway.enters()).offers
     await gateway.enters(when=at(5), zone="wine")
     await gateway.central_says(offer, "refused", "quantity", after_ms=15_000)
@@ -387,7 +394,7 @@ async def test_a_shop_that_was_changed_since_is_admitted(gateway: Gateway) -> No
     assert found.recomputed
     assert found.disagreement == (
         "recomputed 0 hint_only, the ledger says 2; recomputed 1 lower_priority, the ledger says 0; "
-        "recomputed a as offered, the ledger says nothing. "
+        "recomputed a, b as offered, the ledger says nothing. "
         "The shop, the settings or a clock may have been changed since; the ledger is right."
     )
 
@@ -601,6 +608,76 @@ async def test_nothing_is_written_and_the_daemon_may_write_meanwhile(gateway: Ga
     assert await gateway.store._thread.run(lambda db: db.execute("PRAGMA data_version").fetchone()) == before
 
 
+# ---- what was known of the shopper --------------------------------------------------------------------------------------------
+
+FAMILY = AllOf((Leaf("visits_30_days", "at_least", 5), NotOf(Leaf("segments", "contains", "staff"))))
+KNOWN = ShopperContext(segments=frozenset({"family"}), visits_30_days=3)
+
+
+async def asked_with(
+    gateway: Gateway, context_of: Callable[[str], tuple[int, ShopperContext] | None]
+) -> tuple[Explanation, list[str]]:
+    gateway.promotions = (
+        promotion("everybody", priority=1),
+        promotion("regulars", audience=FAMILY),
+        promotion("fifth", trigger="nth_visit", visit_number=5),
+        promotion("card", kind="info", audience=Leaf("segments", "contains", "family")),
+        promotion("evening", audience=Leaf("local_time", "less_than", 17 * 60)),
+    )
+    event = Entered(ANNA, VISIT, "dairy", MONDAY_1703, BOTH, EVIDENCE, is_first=True)
+    outcome = gateway.offers.match(event, ZONES["dairy"], gateway.catalogue(), SYNCHRONISED, KNOWN)
+    outcome.context_version = 7
+    await gateway.commit(outcome)
+    answer = ask(gateway.path, gateway.catalogue(), now=AN_HOUR_LATER, context_of=context_of)
+    return answer.decisions[0], [line.partition("  ")[2] for line in lines(answer, BERLIN)]
+
+
+async def test_every_leaf_of_an_audience_is_told_with_its_value(gateway: Gateway) -> None:
+    decision, said = await asked_with(gateway, lambda shopper: (7, KNOWN) if shopper == ANNA else None)
+    assert decision.matching is not None
+    assert (decision.matching.disagreement, decision.matching.context_not_kept) == (None, ())
+    assert [line.strip() for line in said if "audience" in line or line.strip().startswith("withheld")] == [
+        "audience segments contains family: family, holds",
+        "withheld   evening, audience: the shopper is not in its audience",
+        "audience local_time less_than 17:00: 17:03, does not hold",
+        "withheld   fifth, not_nth_visit: only with visit 5 within 30 days",
+        "audience visit_number: visit_number equals 5: 4, does not hold",
+        "withheld   regulars, audience: the shopper is not in its audience",
+        "audience all.0: visits_30_days at_least 5: 3, does not hold",
+        "audience all.1.not: segments contains staff: family, does not hold",
+    ]
+
+
+@pytest.mark.parametrize(
+    "context_of",
+    [
+        pytest.param(lambda _: None, id="the gateway was restarted, or she has gone"),
+        pytest.param(lambda _: (8, ShopperContext()), id="something has changed since"),
+    ],
+)
+async def test_a_context_that_is_not_kept_is_admitted(
+    gateway: Gateway, context_of: Callable[[str], tuple[int, ShopperContext] | None]
+) -> None:
+    decision, said = await asked_with(gateway, context_of)
+    assert decision.matching is not None
+    assert decision.matching.disagreement is None
+    assert decision.matching.context_not_kept == ("fifth", "regulars")
+    assert reasons(decision.matching) == {"evening": "audience: the shopper is not in its audience"}
+    assert [offer.promotion_id for offer in decision.offers] == ["everybody", "card"]
+    assert any("regulars: context not kept, so only the counts tell why" in line for line in said)
+    assert any("all that was withheld: 2 audience, 1 not_nth_visit" in line for line in said)
+    assert not any("family" in line for line in said)
+
+
+async def test_what_was_known_of_a_shopper_is_in_no_file(gateway: Gateway) -> None:
+    secret = ShopperContext(segments=frozenset({"a-segment-that-nobody-else-has"}), visits_30_days=3)
+    await asked_with(gateway, lambda _: (7, secret))
+    written = b"".join(path.read_bytes() for path in gateway.path.parent.iterdir())
+    assert b"evening" not in written, "of what was withheld there are counts only"
+    assert b"regulars" not in written
+    assert b"a-segment-that-nobody-else-has" not in written
+
+
 # ---- any history --------------------------------------------------------------------------------------------------------------
 
 PHONES = (Phone(1), Phone(2))
@@ -631,6 +708,8 @@ class World:
         self.quality = ClockQuality.SYNCHRONISED
         self.version = 0
         self.roster_version = 1
+        self.contexts = 0
+        """The version of the last."""
         self.rules: tuple[tuple[Promotion, ...], QuietHours | None] = ((), None)
         self.outcomes: list[Outcome] = []
         self.erased: set[tuple[str, int]] = set()
@@ -652,8 +731,12 @@ class World:
     async def tick(self, duration_ms: int = STEP_MS) -> None:
         self.now = self.now.plus(duration_ms)
         step = self.pipeline.tick(self.now, self.quality)
+        for rest in step.rests:
+            (index,) = (n for n, known in enumerate(self.outcomes) if known.event is rest.event)
+            self.outcomes[index] = replace(rest, offers=(*self.outcomes[index].offers, *rest.offers))
+            # The row tells of the catalogue that decided last.
         self.outcomes += step.outcomes
-        self.open += [offer for outcome in step.outcomes for offer in outcome.offers]
+        self.open += [offer for outcome in (*step.rests, *step.outcomes) for offer in outcome.offers]
         self.erased |= {(name, len(self.outcomes)) for name in step.forgotten}
         await self.store.commit(step, quality=self.quality, wall_ms=self.now.wall_ms)
 
@@ -690,6 +773,12 @@ class World:
         self.pipeline.remember(memory, self.now)
         await self.tick()
 
+    async def tell(self, who: int, context: ShopperContext) -> None:
+        """A newer context of the shopper; with the next tick it decides what waits for it."""
+        self.contexts += 1
+        self.pipeline.use_context(NAMES[who], self.contexts, context, self.now)
+        await self.tick(1)
+
     async def clock_is(self, quality: ClockQuality) -> None:
         self.quality = quality
 
@@ -718,7 +807,24 @@ _windows = st.builds(
 )
 
 
-_triggers: st.SearchStrategy[Literal["enter", "dwell"]] = st.sampled_from(["enter", "enter", "dwell"])
+_triggers: st.SearchStrategy[Trigger] = st.sampled_from(["enter", "enter", "dwell", "exit", "visit_start", "nth_visit"])
+_audiences = st.sampled_from(
+    [
+        None,
+        None,
+        Leaf("segments", "contains", "family"),
+        NotOf(Leaf("segments", "contains", "family")),
+        Leaf("local_time", "at_least", MINUTE + 2),
+        AnyOf((Leaf("dwell_s", "at_least", 2), Leaf("visits_30_days", "at_least", 4))),
+    ]
+)
+_contexts = st.builds(
+    ShopperContext,
+    segments=st.sampled_from([frozenset[str](), frozenset({"family"})]),
+    visits_30_days=st.integers(3, 5),
+    muted_categories=st.sampled_from([frozenset[str](), frozenset({"sweets"})]),
+    stopped=st.sampled_from([False, False, False, True]),
+)
 
 
 @st.composite
@@ -731,6 +837,11 @@ def _promotions(draw: st.DrawFn) -> tuple[Promotion, ...]:
             frozenset(),
             trigger=trigger,
             dwell_ms=2_000 if trigger == "dwell" else 0,
+            visit_number=4 if trigger == "nth_visit" else None,
+            audience=draw(_audiences),
+            category=draw(st.sampled_from([None, "sweets"])),
+            visit_cap=draw(st.sampled_from([None, 1])),
+            store_cap_day=draw(st.sampled_from([None, None, 2])),
             priority=draw(st.integers(0, 2)),
             windows=tuple(draw(st.lists(_windows, max_size=1))),
             daily_cap=draw(st.integers(1, 3)),
@@ -749,7 +860,7 @@ _catalogues = st.tuples(
     _promotions(),
     st.none() | st.integers(0, 3).map(lambda m: QuietHours((MINUTE + m) % 1440, (MINUTE + 5) % 1440)),
 )
-_refusals = st.sampled_from(["late", "already_granted", "push_spent", "quantity", "out_of_date"])
+_refusals = st.sampled_from(["late", "already_granted", "push_spent", "quantity", "out_of_date", "holdout"])
 _actions = st.one_of(
     st.tuples(st.just("walk"), st.integers(0, 1), _zones, st.sampled_from(["receiver", "receiver", "hint"]), st.integers(2, 7)),
     st.tuples(st.just("walk"), st.integers(0, 1), _zones, st.just("receiver"), st.just(3)),
@@ -757,6 +868,8 @@ _actions = st.one_of(
     st.tuples(st.just("answer"), st.just("refused"), _refusals, st.integers(1, 7_000)),
     st.tuples(st.just("answer"), st.just("granted"), st.just(""), st.integers(1, 500)),
     st.tuples(st.just("restart")),
+    st.tuples(st.just("tell"), st.integers(0, 1), _contexts),
+    st.tuples(st.just("tell"), st.just(0), _contexts),
     st.tuples(st.just("clock_is"), st.sampled_from([ClockQuality.SYNCHRONISED, ClockQuality.HOLDOVER])),
     st.tuples(st.just("opt"), st.integers(0, 1)),
     _catalogues,
@@ -811,15 +924,20 @@ def test_a_decision_made_again_is_the_one_that_was_made(first: tuple[Any, ...], 
     for index, (outcome, told) in enumerate(zip(world.outcomes, known, strict=True)):
         assert (told.time, told.visit) == (outcome.event.at.wall_ms, outcome.event.visit)
         assert [offer.offer for offer in told.offers] == [offer.offer for offer in outcome.offers]
-        if not isinstance(outcome.event, Entered | Dwelled):
+        if not isinstance(outcome.event, Entered | Dwelled) and outcome.circumstances is None:
             assert told.matching is None
             continue
         assert told.matching is not None
         if outcome.catalogue_version is not None and outcome.catalogue_version == world.version and not world.is_erased(index):
             assert told.matching.disagreement is None
+            not_kept = told.matching.context_not_kept
             assert [(w.promotion_id, w.reason) for w in told.matching.withheld] == [
-                (w.promotion_id, w.reason) for w in outcome.withheld
+                (w.promotion_id, w.reason) for w in outcome.withheld if w.promotion_id not in not_kept
             ]
+            assert {*not_kept} <= {w.promotion_id for w in outcome.withheld}
+            held = world.pipeline.context_of(outcome.event.shopper)
+            if outcome.context_version is None or (held is not None and held[0] == outcome.context_version):
+                assert not_kept == ()
             assert told.matching.recomputed
             assert all(re.search(r"\w", withheld.detail) for withheld in told.matching.withheld)
         else:
@@ -829,7 +947,7 @@ def test_a_decision_made_again_is_the_one_that_was_made(first: tuple[Any, ...], 
 def explained(path: Path, world: World) -> list[Explanation]:
     """One explanation for each outcome, in order; all in one answer where that is allowed."""
     rows = len(world.outcomes)
-    known: dict[str, Any] = {"now": world.now, "shop": FLOOR_SHOP, "time_zone": UTC}
+    known: dict[str, Any] = {"now": world.now, "shop": FLOOR_SHOP, "time_zone": UTC, "context_of": world.pipeline.context_of}
     if rows <= MAX_DECISIONS:
         every = ask(path, world.pipeline.catalogue, **known, newest=max(1, rows), every_event=True)
         assert not every.left_out

@@ -8,7 +8,7 @@ import pytest
 from gateway.contract.topics import StoreTopics
 from tests.e2e import traces
 from tests.e2e.conftest import MakeWorld
-from tests.e2e.world import GATEWAY, STORE, World
+from tests.e2e.world import GATEWAY, STORE, World, run_command
 
 TOPICS = StoreTopics(STORE, GATEWAY)
 NO_EVENTS = """topic read #
@@ -172,3 +172,38 @@ async def test_killed_between_taking_the_roster_and_forgetting(make_world: MakeW
     await world.broker.start()
     await world.until(world.is_broker_there, "the broker listens")
     await assert_numbers_arrive_without_her(world)
+
+
+def central_database(world: World) -> list[tuple[str, bytes]]:
+    """Database, write-ahead log, and copies if there are any."""
+    return [(name, octets) for name, octets in traces.central_files(world) if name.startswith("central.db")]
+
+
+def known_of_anna(world: World) -> set[bytes]:
+    """Her inbox, the number of her card and receipt, her key and the day's name."""
+    anna = world.phones["anna"]
+    return {b"anna", b"928000111222", b"receipt-of-hers", *traces.pseudonyms([anna])}
+
+
+async def test_central_forgets_everything_of_who_opts_out(make_world: MakeWorld) -> None:
+    """Profile, receipt, order, visits, context, offer: a search of every byte of its database finds nothing, although it runs on,
+    and what her phone still says is of nobody."""
+    world = await make_world()
+    config = ("--config", world.folder / "central.toml")
+    await run_command("central", "profile", "anna", "--segment", "family", "--card", "928000111222", *config)
+    world.walk("anna", "bakery")
+    await world.settle()
+    await run_command("central", "receipt", "receipt-of-hers", "--card", "928000111222", "--total", "60.00 EUR", *config)
+    await run_command("central", "order", "W-anna", "--inbox", "anna", "--state", "ready", *config)
+    contexts = f"stores/{STORE}/down/shopper/{world.phones['anna'].pseudonym}"
+    await world.until(lambda: len(world.wire.on(contexts)) >= 3, "the gateway is told of her")
+    needles = known_of_anna(world)
+    assert {needle for _, needle in traces.found_in(needles, central_database(world))} >= {b"anna", b"receipt-of-hers"}
+
+    await world.opt_out("anna")
+    await world.until(lambda: traces.found_in(needles, central_database(world)) == [], "central's files know her no more")
+    await world.still_heard("anna", 20)
+    world.walk("anna", "dairy")
+    await world.still_heard("anna", 20)
+    assert traces.found_in(needles, central_database(world)) == []
+    assert world.central_rows("SELECT count(*) FROM offer") == [(1,)], "what happened stays countable"

@@ -466,6 +466,7 @@ def as_they_are() -> Migrations:
     known(name="0001_first")(schema._first)
     known(name="0002_health")(schema._health)
     known(name="0003_outbox_without_index")(schema._outbox_without_index)
+    known(name="0004_silent_shelf")(schema._silent_shelf)
     return known
 
 

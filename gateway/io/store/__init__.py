@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from gateway.contract.outcomes import beacon_row, receiver_row, uplink_rows
+from gateway.contract.outcomes import beacon_row, offer_rows, receiver_row, uplink_rows
 from gateway.core.model import CanaryMemory, ClockQuality, HealthTold, Memory, Step, Verdict
 from gateway.io.store import health, ledger, outbox
 from gateway.io.store.database import DatabaseThread, open_database
@@ -48,7 +48,9 @@ class Store:
         The rows are made here, in slices, and not in the database thread, which would get Python's lock late and keep it long.
         """
         recorded: list[ledger.LedgerRow] = []
-        waiting: list[outbox.WaitingRow] = []
+        rests = [ledger.to_row(rest) for rest in step.rests]
+        more_offers = [row for rest in step.rests for row in offer_rows(rest)]
+        waiting = outbox.to_rows(more_offers, boot_id=self._boot_id, quality=quality)
         for first in range(0, len(step.outcomes), _SLICE):
             await asyncio.sleep(0)
             some = step.outcomes[first : first + _SLICE]
@@ -59,6 +61,8 @@ class Store:
         waiting += outbox.to_rows(health_events, boot_id=self._boot_id, quality=quality)
 
         def work(db: Database) -> None:
+            if rests:
+                ledger.complete(db, step.rests, rests)
             if step.outcomes:
                 ledger.record(db, step.outcomes, recorded)
             if health_events:
@@ -81,12 +85,13 @@ class Store:
         """Central's answer to a proposal."""
         await self._thread.run(lambda db: ledger.decide(db, [verdict], wall_ms))
 
-    async def recall(self, wall_ms: int) -> Memory:
-        """Visits and offers as they were when the last process ended."""
+    async def recall(self, wall_ms: int, day_start_ms: int = 0) -> Memory:
+        """Visits and offers as they were when the last process ended; ``day_start_ms``: of the store, after midnight UTC."""
 
         def work(db: Database) -> Memory:
             alive = db.execute("SELECT value FROM meta WHERE key = 'alive_wall_ms'").fetchone()
-            return ledger.recall(db, int(alive[0]) if alive is not None and alive[0].isdecimal() else None, wall_ms)
+            alive_ms = int(alive[0]) if alive is not None and alive[0].isdecimal() else None
+            return ledger.recall(db, alive_ms, wall_ms, day_start_ms)
 
         return await self._thread.run(work)
 

@@ -187,6 +187,18 @@ def transact(path: Path, migrations: Migrations, work: Callable[[Database], T]) 
         database.conn.close()
 
 
+def cut_log(path: Path, migrations: Migrations) -> None:
+    """Bring the write-ahead log into the file and cut it, so that what was erased does not live on in it.
+
+    While another process reads, SQLite waits for it as long as for a lock.
+    """
+    database = open_database(path, migrations, check=False)
+    try:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        database.conn.close()
+
+
 def insert(db: Database, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows of equal length; ``into``: the statement up to its VALUES.
 

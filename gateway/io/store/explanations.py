@@ -2,14 +2,24 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from gateway.core.model import STILL_SPENT, AnchorLevel, Circumstances, ClockQuality, Consent, PastOffer, PromotionKind
-from gateway.io.store.ledger import past_offer
+from gateway.core.model import (
+    STILL_SPENT,
+    AnchorLevel,
+    Circumstances,
+    ClockQuality,
+    Consent,
+    PastOffer,
+    PromotionKind,
+    StoreCount,
+    WithheldReason,
+)
+from gateway.io.store.ledger import in_store, past_offer
 
 LedgerType = Literal["visit.started", "zone.entered", "zone.dwelled", "zone.exited", "visit.ended"]
 
@@ -17,10 +27,10 @@ _REMEMBER_MS = 26 * 3600 * 1000
 """As the offers of the running process do: a pseudonym lives for a day."""
 _COLUMNS = "id, wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence"
 _DECISIONS = (
-    "(type = 'zone.entered' OR (type = 'zone.dwelled'"
+    "(type = 'zone.entered' OR (type IN ('zone.dwelled', 'zone.exited')"
     " AND (withheld <> '{}' OR EXISTS (SELECT 1 FROM offer WHERE offer.ledger = ledger.id))))"
 )
-"""Where an offer could have come from; a dwell that no promotion waits for is none."""
+"""Where an offer could have come from; a dwell or an exit that no promotion waits for is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,9 @@ class Wanted:
     zone: str | None = None
     since_wall_ms: int | None = None
     every_event: bool = False
-    """Also exits, dwells that no promotion waits for, and beginnings and ends of visits."""
+    """Also exits and dwells that no promotion waits for, and beginnings and ends of visits."""
+    day_start_ms: int = 0
+    """When the store's day begins, after midnight UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,17 @@ class LedgerRow:
         )
 
     @property
+    def context_version(self) -> int | None:
+        """Of what central knew of the shopper; ``None``: nothing had come."""
+        version: int | None = self.evidence.get("context")
+        return version
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether that came after the event."""
+        return bool(self.evidence.get("waited", False))
+
+    @property
     def anchors(self) -> tuple[AnchorLevel, ...]:
         """The strongest, at an entry."""
         return tuple(AnchorLevel(*level) for level in self.evidence.get("anchors", ()))
@@ -94,6 +117,7 @@ class OfferRow:
     decided_wall_ms: int | None
     waiting_seq: int | None
     """The number of its message while central has not acknowledged it."""
+    push: bool
 
     @property
     def is_still_spent(self) -> bool:
@@ -115,6 +139,8 @@ class Facts:
     """Of an entry: how the stay ended, if it has."""
     waiting_seq: int | None
     """The number of the event's own message while central has not acknowledged it."""
+    in_store: tuple[StoreCount, ...]
+    """What all shoppers had been offered by then, where a promotion was withheld for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +158,8 @@ def read(db: Database, wanted: Wanted) -> Found:
     epoch = str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
     rows = [_row(found) for found in _rows(db, wanted)]
     newest = rows[: wanted.newest]
-    return Found(epoch, tuple(_facts(db, row) for row in reversed(newest)), len(rows) > len(newest))
+    facts = tuple(_facts(db, row, wanted.day_start_ms) for row in reversed(newest))
+    return Found(epoch, facts, len(rows) > len(newest))
 
 
 def _rows(db: Database, wanted: Wanted) -> Iterable[tuple[Any, ...]]:
@@ -152,6 +179,14 @@ def _rows(db: Database, wanted: Wanted) -> Iterable[tuple[Any, ...]]:
     return db.execute(query, [since_ms, wanted.zone, wanted.newest + 1]).fetchall()
 
 
+def ledger_rows(db: Database, types: Sequence[str], from_ms: int, until_ms: int) -> Iterator[LedgerRow]:
+    """Of these types, of a time (wall milliseconds, the end exclusive), in the order of the ledger."""
+    places = ", ".join("?" * len(types))
+    question = f"SELECT {_COLUMNS} FROM ledger WHERE wall_ms >= ? AND wall_ms < ? AND type IN ({places}) ORDER BY id"  # noqa: S608 -- constants
+    for found in db.execute(question, [from_ms, until_ms, *types]):
+        yield _row(found)
+
+
 def _row(found: tuple[Any, ...]) -> LedgerRow:
     *known, withheld, evidence = found
     try:
@@ -160,7 +195,7 @@ def _row(found: tuple[Any, ...]) -> LedgerRow:
         raise sqlite3.DatabaseError(f"malformed: row {found[0]} of the ledger") from error
 
 
-def _facts(db: Database, row: LedgerRow) -> Facts:
+def _facts(db: Database, row: LedgerRow, day_start_ms: int) -> Facts:
     shopper = row.shopper
     return Facts(
         row,
@@ -169,12 +204,15 @@ def _facts(db: Database, row: LedgerRow) -> Facts:
         entry=_neighbour(db, row, "zone.entered", later=False) if row.type in {"zone.dwelled", "zone.exited"} else None,
         exit=_neighbour(db, row, "zone.exited", later=True) if row.type == "zone.entered" else None,
         waiting_seq=None if shopper is None else _waiting(db, shopper, f"{row.type}.v1", row.wall_ms, row.visit),
+        in_store=in_store(db, row.wall_ms - _REMEMBER_MS, day_start_ms, row.id, row.wall_ms)
+        if WithheldReason.CAP_STORE in row.withheld
+        else (),
     )
 
 
 def _offers(db: Database, row: int) -> list[tuple[Any, ...]]:
     return db.execute(
-        "SELECT offer, promotion_id, kind, wall_ms, deadline_wall_ms, state, reason, decided_wall_ms FROM offer"
+        "SELECT offer, promotion_id, kind, wall_ms, deadline_wall_ms, state, reason, decided_wall_ms, push FROM offer"
         " WHERE ledger = ? ORDER BY rowid",
         [row],
     ).fetchall()
@@ -182,14 +220,14 @@ def _offers(db: Database, row: int) -> list[tuple[Any, ...]]:
 
 def _offer(db: Database, row: LedgerRow, found: tuple[Any, ...]) -> OfferRow:
     waiting = None if row.shopper is None else _waiting(db, row.shopper, "offer.matched.v1", row.wall_ms, found[0])
-    return OfferRow(*found, waiting)  # type: ignore[call-arg]
+    return OfferRow(*found[:-1], waiting, bool(found[-1]))  # type: ignore[call-arg]
 
 
 def _before(db: Database, row: LedgerRow, shopper: str) -> Iterable[PastOffer]:
     """The shopper's offers of the day before this row, in the order in which they were made."""
     found = db.execute(
         "SELECT o.offer, o.shopper, o.visit, o.promotion_id, o.kind, o.cool_down_group, o.cool_down_ms, o.wall_ms,"
-        " o.deadline_wall_ms, o.state, o.reason, o.decided_wall_ms FROM ledger AS l JOIN offer AS o ON o.ledger = l.id"
+        " o.deadline_wall_ms, o.state, o.push, o.reason, o.decided_wall_ms FROM ledger AS l JOIN offer AS o ON o.ledger = l.id"
         " WHERE l.shopper = ? AND l.id < ? AND l.wall_ms > ? ORDER BY l.id, o.rowid",
         [shopper, row.id, row.wall_ms - _REMEMBER_MS],
     ).fetchall()

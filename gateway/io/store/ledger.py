@@ -14,6 +14,7 @@ from gateway.core.model import (
     Consent,
     Dwelled,
     Entered,
+    Evidence,
     Exited,
     Memory,
     OfferMatched,
@@ -21,6 +22,7 @@ from gateway.core.model import (
     Outcome,
     PastOffer,
     PresenceEvent,
+    StoreCount,
     Verdict,
     VisitEnded,
     VisitStarted,
@@ -36,6 +38,8 @@ _TYPES: dict[type[PresenceEvent], str] = {
 }
 _REMEMBER_MS = 26 * 3600 * 1000
 """Longer than a store's day with the skew of both ends."""
+_DAY_MS = 24 * 3600 * 1000
+_LAST_ROW = 2**63 - 1
 
 
 LedgerRow = tuple[int, str, str, str, str | None, int | None, str, str]
@@ -64,14 +68,34 @@ def record(db: Database, outcomes: Sequence[Outcome], rows: Sequence[LedgerRow])
     numbered = [(newest + number, *row) for number, row in enumerate(rows, 1)]
     columns = "id, wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence"
     insert(db, f"INSERT INTO ledger ({columns})", numbered)
-    offers = [_offer_row(offer, newest + number) for number, outcome in enumerate(outcomes, 1) for offer in outcome.offers]
+    _insert_offers(
+        db, [_offer_row(offer, newest + number) for number, outcome in enumerate(outcomes, 1) for offer in outcome.offers]
+    )
+    _follow_visits(db, [outcome.event for outcome in outcomes])
+
+
+def complete(db: Database, rests: Iterable[Outcome], rows: Iterable[LedgerRow]) -> None:
+    """Rows of earlier events as they are now that the shopper's context has come (``to_row``), and what else was offered."""
+    for rest, row in zip(rests, rows, strict=True):
+        wall_ms, kind, _, visit, zone, version, withheld, evidence = row
+        found = db.execute(
+            "SELECT id FROM ledger WHERE wall_ms = ? AND type = ? AND visit = ? AND zone = ? ORDER BY id DESC LIMIT 1",
+            [wall_ms, kind, visit, zone],
+        ).fetchone()
+        # A wrong clock may have made it look old enough to be deleted; then nothing refers to it.
+        if found is not None:
+            changed = [version, withheld, evidence, found[0]]
+            db.execute("UPDATE ledger SET catalogue_version = ?, withheld = ?, evidence = ? WHERE id = ?", changed)
+            _insert_offers(db, [_offer_row(offer, found[0]) for offer in rest.offers])
+
+
+def _insert_offers(db: Database, rows: list[tuple[Any, ...]]) -> None:
     insert(
         db,
         "INSERT INTO offer (offer, ledger, shopper, visit, zone, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms,"
-        " deadline_wall_ms, state)",
-        offers,
+        " deadline_wall_ms, state, push)",
+        rows,
     )
-    _follow_visits(db, [outcome.event for outcome in outcomes])
 
 
 def _offer_row(offer: OfferMatched, ledger: int) -> tuple[Any, ...]:
@@ -88,6 +112,7 @@ def _offer_row(offer: OfferMatched, ledger: int) -> tuple[Any, ...]:
         offer.at.wall_ms,
         offer.deadline.wall_ms,
         "proposed",
+        int(offer.push),
     )
 
 
@@ -155,20 +180,25 @@ def _to_json(value: dict[str, Any]) -> str:
 def _evidence(event: PresenceEvent) -> dict[str, Any]:
     match event:
         case Entered():
-            evidence = event.evidence
-            return {
-                "belief": evidence.belief,
-                "margin": evidence.margin,
-                "runner_up": evidence.runner_up,
-                "anchors": [[level.anchor, level.level_dbm, level.source] for level in evidence.anchors],
-            }
+            return {**_what_was_heard(event.evidence), **({"first": True} if event.is_first else {})}
         case Dwelled():
             return {"dwell_ms": event.dwell_ms}
         case Exited():
-            return {"reason": event.reason, "stayed_ms": event.left_at.mono_ms - event.entered_at.mono_ms}
+            stayed = {"reason": event.reason, "stayed_ms": event.left_at.mono_ms - event.entered_at.mono_ms}
+            return stayed if event.evidence is None else {**stayed, **_what_was_heard(event.evidence)}
         case VisitEnded():
             return {"zones": event.zones}
     return {}
+
+
+def _what_was_heard(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "belief": evidence.belief,
+        "margin": evidence.margin,
+        "runner_up": evidence.runner_up,
+        "anchors": [[level.anchor, level.level_dbm, level.source] for level in evidence.anchors],
+        **({"near_border": True} if evidence.near_border else {}),
+    }
 
 
 def _what_decided(outcome: Outcome) -> dict[str, Any]:
@@ -184,6 +214,11 @@ def _what_decided(outcome: Outcome) -> dict[str, Any]:
             "is_test": circumstances.is_test,
             "zone_is_blind": circumstances.zone_is_blind,
         }
+    if outcome.context_version is not None:
+        # Which it was, never what it said.
+        decided["context"] = outcome.context_version
+    if outcome.is_rest:
+        decided["waited"] = True
     return decided
 
 
@@ -215,14 +250,14 @@ def expire(db: Database, *, pseudonyms_before_ms: int, rows_before_ms: int) -> N
     db.execute("DELETE FROM ledger WHERE wall_ms < ?", [rows_before_ms])
 
 
-def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
-    """What the pipeline takes back after a restart."""
+def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int, day_start_ms: int) -> Memory:
+    """What the pipeline takes back after a restart; ``day_start_ms``: when the store's day begins, after midnight UTC."""
     visits = db.execute(
         "SELECT shopper, visit, consent, started_wall_ms, zones, zone, entered_wall_ms, dwelled_ms, last_event_wall_ms FROM visit"
     ).fetchall()
     offers = db.execute(
         "SELECT offer, shopper, visit, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms, deadline_wall_ms, state,"
-        " reason FROM offer WHERE shopper IS NOT NULL AND wall_ms > ? ORDER BY wall_ms",
+        " push, reason FROM offer WHERE shopper IS NOT NULL AND wall_ms > ? ORDER BY wall_ms",
         [now_wall_ms - _REMEMBER_MS],
     ).fetchall()
     named = db.execute(
@@ -234,10 +269,28 @@ def recall(db: Database, alive_wall_ms: int | None, now_wall_ms: int) -> Memory:
         tuple(OpenVisit(row[0], row[1], Consent(row[2]), *row[3:]) for row in visits),
         tuple(map(past_offer, offers)),
         tuple((name, first_ms) for name, first_ms in named),
+        in_store(db, now_wall_ms - 2 * _DAY_MS, day_start_ms),
     )
 
 
 def past_offer(row: tuple[Any, ...]) -> PastOffer:
-    """From the columns of ``PastOffer`` and the reason, in this order."""
-    past = PastOffer(*row[:-1])
-    return replace(past, state="granted") if row[-1] in STILL_SPENT else past
+    """From the columns of ``PastOffer``, in this order."""
+    past = PastOffer(*row)
+    return replace(past, state="granted" if past.reason in STILL_SPENT else past.state, push=bool(past.push))
+
+
+def in_store(
+    db: Database, since_ms: int, day_start_ms: int, before_row: int = _LAST_ROW, at_ms: int = 0
+) -> tuple[StoreCount, ...]:
+    """How often each promotion was offered to all shoppers on each day of the store, a technician's test shoppers left out.
+
+    Refusals do not count that came before ``at_ms``; ``before_row``: only by decisions before this one.
+    """
+    rows = db.execute(
+        "SELECT o.promotion_id, (o.wall_ms - ?1) / ?2, count(*) FROM offer AS o JOIN ledger AS l ON l.id = o.ledger"
+        " WHERE o.wall_ms > ?3 AND l.id < ?4 AND NOT coalesce(json_extract(l.evidence, '$.circumstances.is_test'), 0)"
+        " AND (o.state <> 'refused' OR (?5 > 0 AND o.decided_wall_ms >= ?5) OR o.reason IN (SELECT value FROM json_each(?6)))"
+        " GROUP BY 1, 2",
+        [day_start_ms, _DAY_MS, since_ms, before_row, at_ms, json.dumps(sorted(STILL_SPENT))],
+    ).fetchall()
+    return tuple(StoreCount(*row) for row in rows)

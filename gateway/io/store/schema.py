@@ -64,3 +64,10 @@ def _health(db: Database) -> None:
 def _outbox_without_index(db: Database) -> None:
     # It was asked when somebody is erased, which happens rarely, and cost half of every insertion.
     db.execute("DROP INDEX outbox_shopper")
+
+
+@GATEWAY(name="0004_silent_shelf")
+def _silent_shelf(db: Database) -> None:
+    # What may not be pushed any more becomes a card: a kind no longer says whether the phone may ring.
+    db.execute("ALTER TABLE offer ADD COLUMN push INTEGER NOT NULL DEFAULT 1")
+    db.execute("UPDATE offer SET push = 0 WHERE kind = 'info'")

@@ -16,7 +16,8 @@ const SILENT = new Set([
 const findings = [];
 const find = (severity, path, what) => findings.push({ severity, path: path.join('.'), what });
 
-const { document, diagnostics } = await new Parser().parse(readFileSync(process.argv[2], 'utf8'));
+const text = readFileSync(process.argv[2], 'utf8');
+const { document, diagnostics } = await new Parser().parse(text);
 for (const { code, severity, path, message } of diagnostics) {
   if (!SILENT.has(code)) find(SEVERITIES[severity], path, `${message} (${code})`);
 }
@@ -24,27 +25,41 @@ for (const { code, severity, path, message } of diagnostics) {
 // "examples", "contentSchema" and the parser's own notes are no keywords of Ajv's strict mode.
 const ajv = new Ajv({ allErrors: true, strict: false });
 addFormats(ajv);
+// As it is written: with its references resolved, as the parser has it, a schema that refers to itself has no end.
+const written = JSON.parse(text);
+const DOCUMENT = 'asyncapi.json';
 let examples = 0;
 
-function validate(schema, value, path) {
+function validate(pointer, value, path) {
   examples += 1;
-  const fits = ajv.compile(schema);
+  const fits = ajv.compile({ $ref: `${DOCUMENT}#${pointer}` });
   if (!fits(value)) fits.errors.forEach((error) => find('error', path, `${error.instancePath || '/'} ${error.message}`));
 }
 
-function properties(schema) {
-  const own = Object.entries(schema.properties ?? {});
-  return [...own, ...(schema.allOf ?? []).flatMap(properties)];
+const level = (name) => `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
+const at = (pointer) =>
+  pointer
+    .split('/')
+    .slice(1)
+    .reduce((found, name) => found?.[name.replaceAll('~1', '/').replaceAll('~0', '~')], written);
+
+// [name, pointer to its schema] of what an object of this schema holds.
+function properties(pointer) {
+  const schema = at(pointer) ?? {};
+  if (schema.$ref !== undefined) return properties(schema.$ref.slice(1));
+  const own = Object.keys(schema.properties ?? {}).map((name) => [name, `${pointer}/properties${level(name)}`]);
+  return [...own, ...(schema.allOf ?? []).flatMap((_, index) => properties(`${pointer}/allOf/${index}`))];
 }
 
+if (document !== undefined) ajv.addSchema({ components: written.components }, DOCUMENT);
 for (const message of document?.allMessages() ?? []) {
-  const schema = message.payload().json();
+  const pointer = `/components/messages${level(message.id())}/payload`;
   if (message.examples().isEmpty()) find('warning', ['messages', message.id()], 'has no example');
   for (const example of message.examples()) {
     const path = ['messages', message.id(), 'examples', example.name()];
-    validate(schema, example.payload(), path);
-    for (const [name, { contentSchema }] of properties(schema)) {
-      if (contentSchema === undefined) continue;
+    validate(pointer, example.payload(), path);
+    for (const [name, property] of properties(pointer)) {
+      if (at(property).contentSchema === undefined) continue;
       let held;
       try {
         held = JSON.parse(Buffer.from(example.payload()[name] ?? '', 'base64').toString('utf8'));
@@ -52,7 +67,7 @@ for (const message of document?.allMessages() ?? []) {
         find('error', [...path, name], `holds no JSON: ${error.message}`);
         continue;
       }
-      validate(contentSchema, held, [...path, name]);
+      validate(`${property}/contentSchema`, held, [...path, name]);
     }
   }
 }

@@ -24,6 +24,7 @@ SUBJECTS = (
     "memory",
     "roster",
     "zones",
+    "walks",
     "radio",
     "flood",
     "simulator",
