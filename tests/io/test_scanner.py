@@ -520,6 +520,19 @@ async def test_an_active_scan_that_hears_has_not_ended_whatever_bluetoothd_count
         await ear.until(lambda: ear.scanner.counts.starts == 2)
 
 
+async def test_a_bluetoothd_that_hung_goes_on_with_its_scan_undisturbed(bluez: FakeBlueZ) -> None:
+    patience = replace(ONLY_TOLD, silence_s=5, fresh_s=0.5)
+    async with listening(patience=patience, vigilance=SUSPICIOUS, mode="active") as ear:
+        await ear.until_heard_anew(bluez)
+        bluez.freeze()
+        await ear.until(lambda: ear.scanner.cause == "hangs")
+        await asyncio.sleep(patience.silence_s)
+        bluez.thaw()
+        await ear.until_heard_anew(bluez)
+        assert ear.scanner.counts.starts == 1
+        assert ear.scanner.recovery is None
+
+
 async def test_active_alone_never_becomes_passive(bluez: FakeBlueZ) -> None:
     await bluez.stick("hci0", on=True)
     async with listening(patience=replace(ONLY_TOLD, failing_s=60), mode="active") as ear:

@@ -510,6 +510,10 @@ class Scanner:
     async def _mend_silence(self, adapter: Adapter) -> float:
         patience, now_ms = self._patience, self._now_ms()
         if self.state is ScannerState.DEAF and self.cause != "silence":
+            if self.cause == "hangs":
+                # bluetoothd goes on with this scan by itself. A stop now may meet the kernel's own and leave bluetoothd's idea of
+                # the scan stuck (bluez issue 807, mended in 5.88; seen with 5.66).
+                self._scan_began_ms = now_ms
             # What made it deaf is over; a new scan gets the whole silence.
             self._turn(ScannerState.STARTING)
         self._mute_helper(now_ms)
