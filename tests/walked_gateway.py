@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +12,18 @@ from typing import Any, TypeVar
 from gateway.contract.control import AddTechnicianRequest, Technicians, result_of
 from gateway.contract.fields import Strict
 from gateway.contract.settings import Settings
-from gateway.contract.walks import WalkDone, WalkRefused, WalkRequest
+from gateway.contract.walk_tasks import Learnt, LearnTask, plan_file, recording_of
+from gateway.contract.walks import ModelMade, WalkAccepted, WalkDone, WalkRefused, WalkRequest
 from gateway.core.model import Instant
+from gateway.core.positioning import plan_of
 from gateway.daemon import Daemon, EarCondition
+from gateway.daemon.kept_walks import KeptWalks, NewWalk, receivers_of
 from gateway.io.control import ask, follow
+from gateway.io.learning import perform
 from gateway.simulator.clock import SimulatedClock
 from gateway.simulator.plan_file import read_plan
 from gateway.simulator.store import StoreInABox
-from tests.zone_walker import START_MS, store
+from tests.zone_walker import START_MS, recorded, store
 
 Result = TypeVar("Result", bound=Strict)
 PLAN = read_plan("demo-shop")
@@ -44,22 +48,7 @@ class WalkedGateway:
     """A daemon in simulated time, and a technician who is where the test sends them."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings.model_validate(
-            {
-                "store": "demo",
-                "store_number": 4711,
-                "gateway": "pi-1",
-                "state_dir": folder,
-                "broker": {"host": "127.0.0.1", "port": 1},
-                "privacy": {"controller": "c", "contact": "c", "dpia_ack": True},
-            }
-        )
-        self.config = folder / "gateway.toml"
-        """The same, for the command line."""
-        self.config.write_text(
-            f'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\nstate_dir = "{folder}"\n'
-            '[broker]\nhost = "127.0.0.1"\nport = 1\n[privacy]\ncontroller = "c"\ncontact = "c"\ndpia_ack = true\n'
-        )
+        self.settings, self.config = settings_of(folder), write_config(folder)
         self.clock = SimulatedClock(Instant(1_000_000, START_MS))
         self.daemon = Daemon(self.settings, PLAN.shop(bytes(range(16))), self.clock)
         self.silent: frozenset[str] = frozenset()
@@ -162,12 +151,40 @@ class WalkedGateway:
         return sorted(str(path.relative_to(self.settings.state_dir)) for path in self.settings.state_dir.glob("*/*"))
 
 
-async def walk_all(folder: Path) -> list[WalkDone]:
-    """Walk each zone of the demo shop once; the folder becomes the gateway's state."""
-    done = []
-    async with WalkedGateway(folder)() as gateway:
-        for zone in ZONES:
-            walk = await gateway.walk(zone)
-            assert isinstance(walk, WalkDone), walk
-            done.append(walk)
-    return done
+def settings_of(folder: Path) -> Settings:
+    """Of a gateway whose state is there."""
+    return Settings.model_validate(
+        {
+            "store": "demo",
+            "store_number": 4711,
+            "gateway": "pi-1",
+            "state_dir": folder,
+            "broker": {"host": "127.0.0.1", "port": 1},
+            "privacy": {"controller": "c", "contact": "c", "dpia_ack": True},
+        }
+    )
+
+
+def write_config(folder: Path) -> Path:
+    """The same, for the command line."""
+    config = folder / "gateway.toml"
+    config.write_text(
+        f'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\nstate_dir = "{folder}"\n'
+        '[broker]\nhost = "127.0.0.1"\nport = 1\n[privacy]\ncontroller = "c"\ncontact = "c"\ndpia_ack = true\n'
+    )
+    return config
+
+
+def keep_walks(folder: Path, zones: Sequence[str] = ZONES) -> None:
+    """Make the state of a gateway that has learnt from a walk through each of the zones, without letting any time pass."""
+    kept, shop = KeptWalks(settings_of(folder)), PLAN.shop(bytes(range(16)))
+    for number, zone in enumerate(zones):
+        others = {walk.about.zone: walk for walk in kept.walks(shop)}
+        recording = recording_of(zone, recorded(PLAN, zone, seed=100 + number).sightings)
+        plan, receivers = plan_file(plan_of(shop)), receivers_of(shop, zone)
+        learnt = perform(LearnTask(plan=plan, zone=zone, recording=recording, walks=tuple(others.values()), receivers=receivers))
+        assert isinstance(learnt, Learnt)
+        assert learnt.refused is None, learnt.refused
+        about = WalkAccepted(zone=zone, walked_time=START_MS, device="test-shopper", **learnt.figures[zone].model_dump())
+        version = kept.accept(NewWalk(about, recording), others, learnt, use=len(others) + 1 == len(ZONES))
+        kept.note(ModelMade(version=version, made_time=START_MS, origin="walks", walks=tuple(sorted({*others, zone}))))

@@ -49,8 +49,7 @@ JsonOutput = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 _CENTRAL_HEALTH_KEYS = "fares (store, subject, name, gateway, state, told_time, zone, data)"
 _WHY_KEYS = (
     "epoch, time_zone, decisions"
-    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), "
-    "not_entered (time, zone, instead, heard, belief, believed_s, needed_s, detail), left_out"
+    " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), not_entered, left_out"
 )
 
 

@@ -23,7 +23,7 @@ from gateway.contract.messages import AppOffer, WithdrawnOffer
 from gateway.contract.offer_view import PromotionsImported
 from gateway.contract.promotion_lint import lint
 from gateway.contract.promotions import PromotionsFile
-from gateway.contract.settings import CentralSettings, Settings, read_settings
+from gateway.contract.settings import CentralSettings, read_settings
 from gateway.core.model import Consent
 from gateway.core.sanitiser import printable
 from gateway.core.spelling import listed
@@ -66,7 +66,7 @@ def import_promotions(config: Path, file: Path, store: str | None, defaults: Tab
         document = PromotionsFile.model_validate(given.document)
     except ValidationError as error:
         raise ConfigurationError(explain(error), where=str(file), do="Nothing was changed.") from error
-    time_zone = ZoneInfo(Settings.model_fields["time_zone"].default)
+    time_zone = ZoneInfo(settings.stores[store].time_zone)
     report = lint(given.document, shop=None, now_ms=SystemClock().now().wall_ms, time_zone=time_zone)
     errors = [f"{finding.promotion_id or 'file'}: {finding.what}" for finding in report.findings if finding.severity == "error"]
     if errors:

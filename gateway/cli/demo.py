@@ -317,6 +317,9 @@ class _Demo:
     # ---- what is seen ---------------------------------------------------------------------------------------------------------
 
     def _observe(self, step: Step) -> None:
+        for rest in step.rests:
+            for offer in rest.offers:
+                self._observe_offer(self._names.get(offer.shopper, "?"), offer, rest.event.consent)
         for outcome in step.outcomes:
             self._observe_outcome(outcome)
         for verdict in step.verdicts:

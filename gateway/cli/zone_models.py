@@ -1,8 +1,9 @@
 """`gateway zone model`: the models that were learnt from walks, as the running daemon or its files have them."""
 
-from datetime import datetime
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
 
 from gateway.cli.change import print_json
 from gateway.cli.columns import columns
@@ -18,6 +19,7 @@ from gateway.contract.walks import (
     UseModelRequest,
 )
 from gateway.core.sanitiser import printable
+from gateway.core.timetable import local_time
 from gateway.errors import ConfigurationError, DiskError
 from gateway.io.clock import SystemClock
 from gateway.io.input_file import read_input
@@ -37,7 +39,11 @@ def run_list(config: Path, *, as_json: bool) -> None:
     """Print the kept models."""
     gateway = Gateway(config)
     models = gateway.ask(ModelsRequest(), Models)
-    _show(models or Models(models=_kept(gateway).models()), as_json=as_json)
+    models = models or Models(models=_kept(gateway).models())
+    if as_json:
+        print_json(models)
+    else:
+        _show(models, ZoneInfo(gateway.settings.time_zone))
 
 
 def run_use(config: Path, version: int | Literal["previous", "none"], *, as_json: bool) -> None:
@@ -106,21 +112,18 @@ def _kept(gateway: Gateway) -> "KeptWalks":
     return KeptWalks(gateway.settings)
 
 
-def _show(models: Models, *, as_json: bool) -> None:
-    if as_json:
-        print_json(models)
-        return
+def _show(models: Models, time_zone: tzinfo) -> None:
     if not models.models:
         print("no zone model yet; walk the zones: gateway zone walk ZONE")
     else:
-        print("\n".join(columns(("model", "in force", "made", "from", "right"), [_row(one) for one in models.models])))
+        print("\n".join(columns(("model", "in force", "made", "from", "right"), [_row(one, time_zone) for one in models.models])))
     if models.located_by is not None:
         print(f"shoppers are located {_BY[models.located_by]}")
     if models.trouble is not None:
         print(f"note: {printable(models.trouble, limit=400)}")
 
 
-def _row(one: ModelKept) -> tuple[object, ...]:
-    made = None if one.made_time is None else f"{datetime.fromtimestamp(one.made_time / 1000).astimezone():%Y-%m-%d %H:%M}"
+def _row(one: ModelKept, time_zone: tzinfo) -> tuple[object, ...]:
+    made = None if one.made_time is None else f"{local_time(one.made_time, time_zone):%Y-%m-%d %H:%M}"
     origin = {"walks": f"{len(one.walks)} walks", "import": "a file", "unknown": None}[one.origin]
     return one.version, one.in_force, made, origin, None if one.accuracy is None else f"{one.accuracy:.0%}"

@@ -24,9 +24,9 @@ Floats = NDArray[np.float32]
 FORGET_MS = 120_000
 SLICE = 32
 """So many shoppers are computed at once: more would keep the event loop waiting, and leave the processor's cache."""
-_SPEED_M_S = 0.5
+_SPEED_M_S = 0.45
 _HEADINGS = 4
-_TURNS_PER_S = 0.3
+_TURNS_PER_S = 0.2
 _BLUR_M = 0.4
 """After one second, standard deviation."""
 _ANYWHERE_PER_S = 1e-4
@@ -80,6 +80,12 @@ class _Followed:
         self.codes: list[int] = []
         """By sighting: the number of the anchor, those that the phone told of behind those that receivers heard."""
         self.levels: list[float] = []
+
+    def begin_anew(self, inside: Floats) -> None:
+        """Forget where the shopper was."""
+        self.inside[:] = inside
+        self.outside = _OUTSIDE_PRIOR
+        self.at_ms = None
 
 
 class ZoneFilter:
@@ -150,6 +156,9 @@ class ZoneFilter:
             self._map.use(self._learning.levels())
         steps: dict[int, list[tuple[str, _Followed]]] = {}
         for name, followed in pending.items():
+            if followed.at_ms is not None and now_ms < followed.at_ms:
+                # Another recording of the same shopper.
+                followed.begin_anew(self._motion.start)
             steps.setdefault(_step_ms(followed, now_ms), []).append((name, followed))
         # Who moves by the same step is computed together.
         order = [(step_ms, name, followed) for step_ms, some in sorted(steps.items()) for name, followed in some]
@@ -179,7 +188,8 @@ class ZoneFilter:
         for step_ms, shopper, own_inside, own_outside in zip(steps, shoppers, inside, outside.tolist(), strict=True):
             shopper.inside[:] = own_inside
             shopper.outside = own_outside
-            shopper.at_ms = now_ms if step_ms or shopper.at_ms is None else shopper.at_ms
+            if step_ms or shopper.at_ms is None:
+                shopper.at_ms = now_ms
             shopper.seen_ms = now_ms
             shopper.reported = False
             shopper.codes.clear()

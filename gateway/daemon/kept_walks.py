@@ -98,11 +98,7 @@ class KeptWalks:
     # ---- models ---------------------------------------------------------------------------------------------------------------
 
     def _put(self, text: str, *, use: bool) -> int:
-        before = zone_models.current(self._models)
-        version = zone_models.put(self._models, read_model(text.encode(), "the zone model"))
-        if not use:
-            zone_models.choose(self._models, before)
-        return version
+        return zone_models.put(self._models, read_model(text.encode(), "the zone model"), use=use)
 
     def note(self, made: ModelMade) -> None:
         """Remember where a model comes from; of models that are kept no longer it is forgotten."""

@@ -71,13 +71,18 @@ def load(folder: Path, version: int | None = None) -> ZoneModel | None:
     return read_model(text, str(path))
 
 
-def put(folder: Path, model: ZoneModel) -> int:
-    """Keep a model as the next version and put it in force; of more than ``KEPT`` the oldest go. ``DiskError``."""
+def put(folder: Path, model: ZoneModel, *, use: bool = True) -> int:
+    """Keep a model as the next version and put it in force, unless it is only kept.
+
+    Of more than ``KEPT`` the oldest go that are not in force. ``DiskError``.
+    """
     kept = versions(folder)
     version = max(kept, default=0) + 1
     write_shop_file(_path(folder, version), ModelFile.of(model).to_text())
-    choose(folder, version)
-    for old in kept[: max(0, len(kept) + 1 - KEPT)]:
+    if use:
+        choose(folder, version)
+    in_force = current(folder)
+    for old in [each for each in kept if each != in_force][: max(0, len(kept) + 1 - KEPT)]:
         with contextlib.suppress(FileNotFoundError):
             _path(folder, old).unlink()
     return version

@@ -102,6 +102,7 @@ class Chain:
         at_ms: int = NOW_MS,
         offer: str | None = None,
         visit: int = 1,
+        push: bool | None = None,
     ) -> str:
         """What central says to a proposal: ``granted`` or the reason why not."""
         self._offers += 1
@@ -110,7 +111,7 @@ class Chain:
             offer=offer or f"o{self._offers}",
             promotion_id=promotion_id,
             kind=found.kind,
-            push=found.kind != "info",
+            push=found.kind != "info" if push is None else push,
             visit="v1",
             shopper=self.rid(inbox, store, at_ms),
             zone="dairy",

@@ -1,6 +1,8 @@
 """What only central can limit: caps of weeks, lives and chains, counted pieces, and who is held out to measure the effect."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from gateway.central.publishing import StorePublisher
 from gateway.central.rules import is_refuted
 from gateway.contract.downlinks import Catalogue
 from gateway.contract.fields import to_money
+from gateway.contract.settings import CentralStore
 from gateway.core.money import Money
 from tests.central.chain import BOTH, DAY_MS, NOW_MS, SIGNER, STORES, VERIFIERS, Chain, more_than, promotion
 
@@ -69,6 +72,45 @@ def test_refusals_count_for_no_cap(tmp_path: Path) -> None:
     chain.propose("anna", "push")
     assert chain.propose("anna", "deal") == "push_spent"
     assert chain.propose("anna", "deal", visit=2) == "granted"
+
+
+def test_who_takes_over_knows_no_cool_down_so_central_does(tmp_path: Path) -> None:
+    group = {"kind": "info", "cool_down_s": 600, "cool_down_group": "sweets"}
+    chain = Chain(tmp_path, promotion("cake", **group), promotion("pudding", **group), promotion("milk", kind="info"))
+    chain.enrol("anna", "ben")
+    assert chain.propose("anna", "cake") == "granted"
+    later_ms = NOW_MS + 599_999
+    assert chain.propose("anna", "pudding", at_ms=later_ms) == "cool_down"
+    assert chain.propose("anna", "pudding", store="south", at_ms=later_ms) == "granted"
+    assert chain.propose("ben", "pudding", at_ms=later_ms) == "granted"
+    assert chain.propose("anna", "milk", at_ms=later_ms) == "granted"
+    assert chain.propose("anna", "pudding", at_ms=later_ms + 1) == "granted"
+
+
+def test_what_goes_to_the_shelf_spends_no_push(tmp_path: Path) -> None:
+    chain = Chain(tmp_path, promotion("first"), promotion("second"), promotion("third"))
+    chain.enrol("anna")
+    assert chain.propose("anna", "first", push=False) == "granted"
+    assert chain.propose("anna", "second") == "granted"
+    assert chain.propose("anna", "third") == "push_spent"
+    assert chain.propose("anna", "third", push=False) == "granted"
+    shelf = [json.loads(each.payload)["data"]["shelf"] for each in records.waiting_for_apps(chain.db, NOW_MS)]
+    assert shelf == [True, False, True]
+
+
+def test_in_quiet_hours_nothing_rings_whatever_the_gateway_believes(tmp_path: Path) -> None:
+    """Ten in the morning UTC is noon in Berlin."""
+    chain = Chain(tmp_path, promotion("first"), promotion("second"))
+    chain.enrol("anna")
+    quiet = CentralStore.model_validate({"store_number": 1, "quiet_hours": {"start": "12:00", "end": "12:30"}})
+    chain.desks["north"] = replace(chain.desks["north"], settings=quiet)
+    assert chain.propose("anna", "first") == "granted"
+    assert chain.propose("anna", "second", at_ms=NOW_MS + 1_800_000) == "granted", "the push was not spent"
+    (first, second) = (json.loads(each.payload)["data"] for each in records.waiting_for_apps(chain.db, NOW_MS))
+    assert (first["push"], first["shelf"], second["push"], second["shelf"]) == (False, True, True, False)
+    (catalogue,) = StorePublisher("north", quiet, 1, SIGNER).catalogue(chain.db, NOW_MS)
+    told = VERIFIERS["north"].open(catalogue.payload, Catalogue, where="catalogue", now_ms=NOW_MS).quiet_hours
+    assert told == quiet.quiet_hours
 
 
 # ---- pieces -------------------------------------------------------------------------------------------------------------------

@@ -206,7 +206,8 @@ def test_receipts_are_taken_once_and_for_own_offers_only(db: Database) -> None:
 
 def test_the_shopper_whom_no_roster_could_hold_is_refused(db: Database) -> None:
     db.conn.execute("PRAGMA foreign_keys = 0")
-    db.conn.executemany("INSERT INTO member VALUES (?, 'demo')", [[f"app-{number}"] for number in range(MAX_SHOPPERS - 1)])
+    with db.atomic():
+        db.conn.executemany("INSERT INTO member VALUES (?, 'demo')", [[f"app-{number}"] for number in range(MAX_SHOPPERS - 1)])
     with db.atomic():
         records.enrol(db, "last", bytes(32), Consent.OFFERS, ["demo"])
     with pytest.raises(ConfigurationError, match="50000 shoppers already"), db.atomic():

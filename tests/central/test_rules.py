@@ -14,7 +14,7 @@ PROMOTION = Promotion.model_validate(
     {"promotion_id": "bread", "long_title": {"en": "Bread"}, "zones": ["bakery"], "daily_cap": 2}
 )
 CAPPED = PROMOTION.model_copy(
-    update={"weekly_cap": 3, "lifetime_cap": 4, "chain_cap_day": 5, "category": "bakery"},
+    update={"visit_cap": 2, "store_cap_day": 4, "weekly_cap": 3, "lifetime_cap": 4, "chain_cap_day": 5, "category": "bakery"},
 )
 GOOD = Facts(
     now_ms=NOW_MS,
@@ -63,6 +63,11 @@ def proposal(kind: PromotionKind = "offer", deadline: int = NOW_MS + 30_000) -> 
         (replace(GOOD, is_stopped=True, is_test=True), "stopped"),
         (replace(GOOD, promotion=CAPPED, granted_this_week=2), None),
         (replace(GOOD, promotion=CAPPED, granted_this_week=3), "cap_week"),
+        (replace(GOOD, promotion=CAPPED, granted_this_visit=1), None),
+        (replace(GOOD, promotion=CAPPED, granted_this_visit=2), "cap_visit"),
+        (replace(GOOD, promotion=CAPPED, granted_in_store_today=3), None),
+        (replace(GOOD, promotion=CAPPED, granted_in_store_today=4), "cap_store"),
+        (replace(GOOD, cools_down=True), "cool_down"),
         (replace(GOOD, promotion=CAPPED, granted_ever=3), None),
         (replace(GOOD, promotion=CAPPED, granted_ever=4), "cap_lifetime"),
         (replace(GOOD, promotion=CAPPED, granted_to_all_today=4), None),
@@ -82,6 +87,12 @@ def test_each_reason(facts: Facts, reason: str | None) -> None:
 def test_only_kinds_that_push_spend_the_push(kind: PromotionKind) -> None:
     spent = replace(GOOD, pushes_this_visit=1)
     assert refusal(proposal(kind), spent) == ("push_spent" if kind in PUSH_KINDS else None)
+
+
+def test_what_does_not_ring_needs_no_push() -> None:
+    """The silent shelf: an offer that may not be pushed is proposed as one that does not."""
+    spent = replace(GOOD, pushes_this_visit=1)
+    assert refusal(proposal().model_copy(update={"push": False}), spent) is None
 
 
 @pytest.mark.parametrize(("left_ms", "reason"), [(1, None), (0, "late"), (-1, "late")])

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.central.records import CENTRAL
 from gateway.io.store.database import transact
-from tests.cli.conftest import Forked
+from tests.cli.forked import Forked
 
 
 @pytest.fixture

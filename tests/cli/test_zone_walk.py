@@ -14,7 +14,7 @@ import pytest
 from gateway.contract.shop import ShopFile
 from gateway.contract.walks import Models, WalkDone, WalkRefused, ZonesChecked, ZonesVerified
 from tests.cli.forked import Forked
-from tests.walked_gateway import PATIENCE_S, PLAN, PROGRAM, ZONES, WalkedGateway, walk_all
+from tests.walked_gateway import PATIENCE_S, PLAN, PROGRAM, ZONES, WalkedGateway, keep_walks, write_config
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of a shop in which every zone has been walked."""
     folder = tmp_path_factory.mktemp("walked") / "state"
     folder.mkdir()
-    asyncio.run(walk_all(folder))
+    keep_walks(folder)
     return folder
 
 
@@ -110,10 +110,10 @@ def typed(gateway: Forked, walked: Path, tmp_path: Path) -> Callable[..., tuple[
     shutil.copytree(walked, state)
     # The shop in the file is what the running gateway had.
     (state / "shop.json").write_text(ShopFile.of(PLAN.shop(bytes(range(16)))).to_text())
-    (state / "gateway.toml").write_text((walked / "gateway.toml").read_text().replace(str(walked), str(state)))
+    config = write_config(state)
 
     def typed(*words: object) -> tuple[int, str, str]:
-        done = gateway.run("zone", *words, "--config", state / "gateway.toml")
+        done = gateway.run("zone", *words, "--config", config)
         return done.returncode, done.stdout, done.stderr
 
     return typed

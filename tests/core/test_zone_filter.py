@@ -225,6 +225,17 @@ def test_who_is_forgotten_while_beliefs_are_read_is_not_among_them_and_begins_an
     assert dict(filtering.beliefs(2000))[names[late]] == pytest.approx(first[names[late]], abs=1e-5)
 
 
+@pytest.mark.parametrize("shop", MODELS)
+def test_an_older_recording_of_the_same_shopper_is_followed_as_well(shop: str) -> None:
+    filtering = ZoneFilter(_without_learning(MODELS[shop]))
+    walk = list(recorded(crossing, 40))
+    for earlier_ms in (0, 3_600_000, 7_200_000):
+        again = [replace(sighting, t_ms=sighting.t_ms - earlier_ms) for sighting in walk]
+        (ticks,) = announcements(again, filtering).values()
+        assert score(ticks, PLAN).wrong_stays == 0
+        assert ticks[-1].announced == EAST
+
+
 @pytest.mark.parametrize("cell_m", [0.25, 0.6, 1.1])
 def test_who_is_not_heard_spreads_alike_whatever_the_size_of_the_cells(cell_m: float) -> None:
     """The share that has crossed a border 2 m away after some seconds hardly depends on the cells."""

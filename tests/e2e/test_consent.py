@@ -68,8 +68,8 @@ async def test_strangers_leave_no_trace_and_no_log_names_anybody(make_world: Mak
     await world.settle()
     await world.until(lambda: all(stranger.heard > 1 for stranger in world.strangers), "every stranger is heard")
     world.walk("anna", "dairy")
-    await world.settle(grants=2)
-    world.assert_exactly_once({"anna": ["bread-20", "cheese"]})
+    await world.settle(grants=3)
+    world.assert_exactly_once({"anna": ["bread-20", "cheese", "yoghurt-3"]})
 
     everywhere = [*traces.gateway_files(world), *traces.central_files(world), *traces.logs(world), *traces.wire(world)]
     strangers = traces.addresses(world.strangers) | traces.tokens(world.strangers) | traces.pseudonyms(world.strangers)

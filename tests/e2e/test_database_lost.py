@@ -33,11 +33,12 @@ async def test_who_is_met_again_gets_nothing_a_second_time(world: World) -> None
     await world.until(lambda: epoch(world) not in {"", old}, "a new epoch")
     await world.until(lambda: world.gateway_rows("SELECT reason FROM offer") == [("already_granted",)], "bread is refused")
     world.walk("anna", "dairy")
-    await world.settle(grants=2)
+    await world.settle(grants=3)
     await world.still_heard("anna")
 
-    # The silent card is new to her; the visit's push is spent, though this gateway's visit is another.
-    world.assert_exactly_once({"anna": ["bread-20", "cheese"]})
+    # The silent cards are new to her; the visit's push is spent, though this gateway's visit is another.
+    world.assert_exactly_once({"anna": ["bread-20", "cheese", "yoghurt-3"]})
+    assert world.central_rows("SELECT promotion_id FROM offer WHERE reason IS NULL AND push = 1") == [("bread-20",)]
     refused = world.central_rows("SELECT promotion_id, reason FROM offer WHERE reason IS NOT NULL")
     assert refused == [("bread-20", "already_granted")]
     assert {seen for (seen,) in world.central_rows("SELECT epoch FROM event")} == {old, epoch(world)}

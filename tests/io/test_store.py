@@ -28,6 +28,7 @@ from gateway.core.model import (
     BeaconHealth,
     BeaconState,
     CanaryMemory,
+    Circumstances,
     ClockQuality,
     Consent,
     Dwelled,
@@ -45,6 +46,7 @@ from gateway.core.model import (
     PresenceEvent,
     ReceiverChange,
     Step,
+    StoreCount,
     Verdict,
     VisitEnded,
     VisitStarted,
@@ -360,6 +362,62 @@ async def test_visits_and_offers_are_remembered_as_they_were(path: Path) -> None
     }
     past = PastOffer("o1", ANNA, visit_of(ANNA), "yoghurt", "offer", "", 600_000, first, first + 30_000, "late")
     assert memory.offers == (past, replace(past, offer="o2", state="granted"))
+
+
+async def test_what_waited_for_a_context_completes_its_row_and_tells_only_what_is_new(path: Path, store: Store) -> None:
+    await commit(store, arrival(ANNA, offer("o1")))
+    first = entered(ANNA, 1)
+    card = replace(offer("o2"), push=False, promotion_id="cheese")
+    withheld = (Withheld("bread", WithheldReason.AUDIENCE), Withheld("cheese", WithheldReason.CAP_VISIT))
+    rest = replace(first, offers=(card,), withheld=withheld, context_version=9, is_rest=True)
+    await commit(store, Step((started(BEN),), rests=(rest,)))
+    with looking(path) as connection:
+        rows = connection.execute("SELECT withheld, evidence FROM ledger WHERE type = 'zone.entered'").fetchall()
+        offers = connection.execute("SELECT offer, ledger, push FROM offer ORDER BY rowid").fetchall()
+    ((counts, evidence),) = rows
+    assert json.loads(counts) == {"audience": 1, "cap_visit": 1}
+    assert (json.loads(evidence)["context"], json.loads(evidence)["waited"]) == (9, True)
+    assert offers == [("o1", 2, 1), ("o2", 2, 0)]
+    told = [row.type for row in await store.outbox_rows(1, 100, 100)]
+    assert told == ["visit.started.v1", "zone.entered.v1", "offer.matched.v1", "offer.matched.v1", "visit.started.v1"]
+    memory = await store.recall(at(2).wall_ms)
+    assert [(past.offer, past.push) for past in memory.offers] == [("o1", True), ("o2", False)]
+
+
+async def test_what_the_store_has_had_is_counted_by_its_day_also_of_the_erased(store: Store) -> None:
+    await commit(store, arrival(ANNA, offer("o1"), offer("o2")))
+    await commit(store, arrival(BEN, offer("o3", BEN), offer("o4", BEN)))
+    test = replace(entered(ANNA, 5, offer("o5")), circumstances=Circumstances(SYNCHRONISED, is_test=True))
+    await commit(store, Step((test,)))
+    await store.decide(Verdict("o2", "refused", "quantity"), at(2).wall_ms)
+    await store.decide(Verdict("o4", "refused", "already_granted"), at(2).wall_ms)
+    await commit(store, Step(forgotten=(BEN,)))
+    day_ms = 86_400_000
+    into_day_ms = (at(1).wall_ms) % day_ms
+    for day_start_ms in (0, into_day_ms, into_day_ms + 1):
+        memory = await store.recall(at(100).wall_ms, day_start_ms)
+        day = (at(1).wall_ms - day_start_ms) // day_ms
+        assert memory.in_store == (StoreCount("yoghurt", day, 3),), "one refused, one a technician's"
+
+
+def test_offers_of_an_older_version_keep_their_push(path: Path) -> None:
+    older = Migrations("gateway")
+    older(name="0001_first")(schema._first)
+    older(name="0002_health")(schema._health)
+    older(name="0003_outbox_without_index")(schema._outbox_without_index)
+    with contextlib.closing(open_database(path, older).conn) as connection, connection:
+        connection.execute(
+            "INSERT INTO ledger (id, wall_ms, type, visit, withheld, evidence) VALUES (1, 1, 't', 'v', '{}', '{}')"
+        )
+        for kind in ("offer", "info", "pickup"):
+            connection.execute(
+                "INSERT INTO offer (offer, ledger, visit, zone, promotion_id, kind, cool_down_group, cool_down_ms, wall_ms,"
+                " deadline_wall_ms, state) VALUES (?1, 1, 'v', 'z', ?1, ?1, '', 0, 1, 2, 'granted')",
+                [kind],
+            )
+    with contextlib.closing(open_database(path, GATEWAY).conn) as connection:
+        found = connection.execute("SELECT kind, push FROM offer ORDER BY rowid").fetchall()
+    assert found == [("offer", 1), ("info", 0), ("pickup", 1)]
 
 
 async def test_a_visit_that_ended_is_not_remembered(store: Store) -> None:

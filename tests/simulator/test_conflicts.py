@@ -51,7 +51,8 @@ def test_whoever_repeats_a_token_far_away_is_caught() -> None:
     shop = opened(1)
     zones, conflicts = shop.shop.zones, Conflicts(shop.shop)
     receivers = [anchor for anchor in shop.shop.anchors.values() if anchor.kind == "receiver"]
-    caught, seen = set(), set()
+    caught: set[str] = set()
+    seen: set[str] = set()
     for name, heard in heard_of_shoppers(shop):
         here = shop.shop.anchors[heard.receiver].zone
         far = next((a for a in receivers if a.zone != here and a.zone not in (zones[here or ""].neighbours or ())), None)

@@ -355,12 +355,16 @@ class InMeasure(RuleBasedStateMachine):
                 assert not is_quiet(QUIET, proposal.matched_time, BERLIN), "pushed in quiet hours"
                 pushed = [each for each in in_visit if each.proposal.push and each.proposal.kind in PUSH_KINDS]
                 assert proposal.kind not in PUSH_KINDS or not pushed, "a second push of one visit"
-            # What only a gateway counts holds for as long as one decides.
-            if self.claims == 0:
-                assert cap.visit_cap is None or sum(each in in_visit for each in same) < cap.visit_cap, "more than the visit's"
-                assert cap.store_cap_day is None or len(of_all) < cap.store_cap_day, "more than the store's"
+            assert cap.visit_cap is None or sum(each in in_visit for each in same) < cap.visit_cap, "more than the visit's"
+            today = [each for each in of_all if _days(each) == _days(grant)]
+            assert cap.store_cap_day is None or len(today) < cap.store_cap_day, "more than the store's"
         for name, count in self.gone_ms.items() if grants else ():
             assert all(each.proposal.shopper != rid_of(name) for each in grants[count:]), "after a complaint or an opt-out"
+
+
+def _days(grant: Grant) -> tuple[int, int]:
+    """The store's days of the event and of the grant."""
+    return grant.proposal.matched_time // DAY_MS, grant.at_ms // DAY_MS
 
 
 def _past(offer: OfferMatched) -> PastOffer:
