@@ -1,6 +1,7 @@
 """R1, offer at the shelf: „aktuelle Angebote am jeweiligen POS", „ergänzende Informationen".
 
-Done when: whoever enters a zone has its offer in the app within 3 s (p95); a card with information costs no push.
+Done when: whoever enters a zone has its offer in the app within 3 s (p95); a card with information costs no push; no more people
+are asked to a tasting than it has places.
 """
 
 from pathlib import Path
@@ -83,3 +84,16 @@ async def test_two_people_in_two_zones_each_get_their_zones_offer(tmp_path: Path
         shop["anna"].is_in("bakery")
         await shop["ben"].enters("dairy")
         assert (shop["anna"].offers, shop["ben"].offers) == (["bread-20"], ["yoghurt-3-for-2"])
+
+
+async def test_a_tasting_asks_no_more_people_than_it_has_places_and_frees_those_that_nobody_took(tmp_path: Path) -> None:
+    guests = ("anna", "ben", "chiara", "dora")
+    tasting = promotion("cheese-tasting", kind="service", zones=["dairy"], quantity_per_store=2, reservation_s=900)
+    async with chain(tmp_path, people=guests, promotions=[tasting]) as shop:
+        anna = await shop["anna"].enters("dairy")
+        await shop["ben"].enters("dairy")
+        await anna.reacts("cheese-tasting", "redeemed")
+        assert (await shop["chiara"].enters("dairy")).offers == []
+        await shop.passes(minutes=16)
+        assert (await shop["dora"].enters("dairy")).offers == ["cheese-tasting"]
+        assert [name for name in guests if shop[name].offers] == ["anna", "ben", "dora"]

@@ -1,7 +1,7 @@
 """R23, in measure, in time: „maßvoll und über den richtigen Kanal"; „Späte Reaktionen werden ebenso wenig akzeptiert wie Fehler".
 
 Done when: caps and quiet hours are never exceeded in any order of events; the broker is away for 60 s: no late push; a faulty
-promotion cannot be published. (Every interleaving: tests/core/test_measure.py.)
+promotion cannot be published. (Every interleaving: tests/stories/test_r23_any_interleaving.py.)
 """
 
 from pathlib import Path
