@@ -90,7 +90,8 @@ def test_each_withheld_promotion_has_its_reason_in_words(why: Callable[..., Done
     text = text_of(why("--last", "100"))
     assert re.search(r"withheld   breakfast-deal, outside_window: Mon–Fri 07:00–10:00; this was Mon 17:0\d$", text, re.MULTILINE)
     assert re.search(
-        r"cap_visit: this visit's push went to fresh-bread-20 at 17:0\d:\d\d \(offer [0-9a-f]{16}\); on the silent shelf instead$",
+        r"cap_visit: this visit's push went to fresh-bread-20 at 17:0\d:\d\d \(offer [0-9a-f]{16}\); on the silent shelf"
+        r" instead$",
         text,
         re.MULTILINE,
     )
