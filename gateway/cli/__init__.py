@@ -14,6 +14,8 @@ _BROKEN_PIPE = 141
 
 def main() -> None:
     """Entry point of the console script."""
+    # Our matrices are small: more threads would only wait for each other. Counts only before numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # Only now, so that Ctrl-C during the imports is as quiet as later.
         from gateway.cli.app import app

@@ -30,7 +30,6 @@ _SEED = 1
 
 def run_learn(recordings: Sequence[Path], anchors: Path | None, out: Path, *, as_json: bool) -> None:
     """Write the model and say what is in it."""
-    _one_thread()
     from gateway.core.calibration import NotLearnt, learn
 
     plan = _plan(anchors)
@@ -61,7 +60,6 @@ def run_learn(recordings: Sequence[Path], anchors: Path | None, out: Path, *, as
 
 def run_evaluate(recordings: Sequence[Path], model: Path | None, anchors: Path | None, *, as_json: bool) -> None:
     """Print one score for each recording and one for all."""
-    _one_thread()
     if model is not None:
         known = read_model(read_input(model, MAX_MODEL_BYTES), printable(str(model)))
         plan = ShopPlan(zones=known.polygons)
@@ -79,11 +77,6 @@ def run_evaluate(recordings: Sequence[Path], model: Path | None, anchors: Path |
         print(ZoneEvaluation.model_validate({"recordings": rows, "total": total}).model_dump_json())
         return
     _print(recordings, [found for found, _ in scores])
-
-
-def _one_thread() -> None:
-    """Matrices here are small: more threads would only wait for each other. Counts only before numpy is first imported."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _plan(anchors: Path | None) -> ShopPlan:
