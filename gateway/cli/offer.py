@@ -193,7 +193,7 @@ def lint(
         raise typer.Exit(LINT_ERRORS_EXIT_CODE)
 
 
-@app.command("new", epilog=json_shape("with --list: templates (name, story, about); else a promotions file"))
+@app.command("new", epilog=json_shape("promotions; with --list: templates (name, story, about)"))
 def new(
     template: Annotated[
         str | None, typer.Option(help="Name of a template; --list tells which there are.", autocompletion=completion.templates)
@@ -212,8 +212,10 @@ def new(
 
     from pydantic import TypeAdapter, ValidationError
 
+    from gateway.cli.change import print_json
     from gateway.cli.offer_new import promotions_from, templates, told_of, zone_of
     from gateway.contract.fields import PromotionId, explain
+    from gateway.contract.offer_view import OfferTemplate, OfferTemplates
     from gateway.core.sanitiser import printable
     from gateway.errors import WrongCommand
     from gateway.io.clock import SystemClock
@@ -223,8 +225,11 @@ def new(
     if template is None:
         known = templates().values()
         if json:
-            told = [{"name": each.name, "story": each.story, "about": each.about} for each in known]
-            print(json_module.dumps({"templates": told}, ensure_ascii=False))
+            print_json(
+                OfferTemplates(
+                    templates=tuple(OfferTemplate(name=each.name, story=each.story, about=each.about) for each in known)
+                )
+            )
         else:
             print("\n".join(told_of(known)))
         return

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.cli.columns import columns
 from gateway.contract import strict_json
-from gateway.contract.fields import PromotionId, to_rfc3339
+from gateway.contract.fields import Language, PromotionId, to_rfc3339
 from gateway.core.sanitiser import printable
 from gateway.core.spelling import no_such
 from gateway.core.timetable import local_time
@@ -26,7 +26,7 @@ class Template:
     name: str
     story: str
     """Of the list of stories in docs/marketing.md."""
-    about: dict[str, str]
+    about: dict[Language, str]
     """One sentence by language."""
     days: int | None
     """It ends with the so-many-th day, today being the first; ``None``: it has no end."""

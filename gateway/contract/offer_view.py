@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gateway.contract.control import PromotionInForce
-from gateway.contract.fields import Name, PromotionId, StoreId, Strict, WallTime
+from gateway.contract.fields import Language, Name, PromotionId, StoreId, Strict, WallTime
 
 
 class OfferView(PromotionInForce):
@@ -68,3 +68,20 @@ class Reach(Strict):
     visits: int
     promotions: tuple[ReachedPromotion, ...]
     """In the order of the file."""
+
+
+class OfferTemplate(Strict):
+    """A promotion to begin with."""
+
+    name: str
+    """For ``offer new --template``."""
+    story: str
+    """The shop-floor story that it belongs to."""
+    about: dict[Language, str]
+    """What it is for, one sentence by language."""
+
+
+class OfferTemplates(Strict):
+    """``offer new --list``."""
+
+    templates: tuple[OfferTemplate, ...]

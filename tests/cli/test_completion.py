@@ -45,7 +45,7 @@ def completed(gateway: Forked, line: str) -> list[str]:
     ("line", "offered"),
     [
         ("gateway zo", ["zone"]),
-        ("gateway zone ", ["add", "list", "show", "remove", "learn", "evaluate"]),
+        ("gateway zone ", ["add", "list", "show", "remove", "learn", "evaluate", "walk", "check", "verify", "model"]),
         ("gateway shop e", ["export"]),
         ("gateway zone add x --t", ["--title", "--tag"]),
         ("gateway offer lint --js", ["--json"]),

@@ -11,6 +11,7 @@ import typer
 from gateway.cli.app import app
 from gateway.contract import control, offer_view, promotion_lint, recording, shop_view, walks
 from gateway.contract.fields import Strict
+from gateway.contract.promotions import PromotionsFile
 
 Command = Any
 """Typer does not publish the type."""
@@ -45,6 +46,10 @@ SHAPES: dict[str, type[Strict]] = {
     "offer show": offer_view.OfferView,
     "offer import": offer_view.PromotionsImported,
     "offer lint": promotion_lint.LintReport,
+    "offer new": PromotionsFile,
+    "offer new --list": offer_view.OfferTemplates,
+    "offer preview": offer_view.Preview,
+    "offer preview --reach": offer_view.Reach,
 }
 
 
@@ -84,11 +89,12 @@ def test_what_is_printed_with_json_is_told_and_has_a_model(name: str) -> None:
     if not any("--json" in parameter.opts for parameter in COMMANDS[name].params):
         assert name == "shop schema"
         return
-    model = SHAPES[name]
-    text = COMMANDS[name].epilog.removeprefix("JSON: ").removesuffix(".")
-    assert _keys(re.sub(r" \(.*?\)", "", text)) == [*model.model_fields]
-    for key, keys in re.findall(r"(\w+) \((.*?)\)", text):
-        assert _keys(keys) == [*_model_of(model.model_fields[key].annotation).model_fields]
+    for shape in COMMANDS[name].epilog.removeprefix("JSON: ").removesuffix(".").split("; "):
+        option, _, text = shape.rpartition(": ")
+        model = SHAPES[f"{name} {option.removeprefix('with ')}".rstrip()]
+        assert _keys(re.sub(r" \(.*?\)", "", text)) == [*model.model_fields]
+        for key, keys in re.findall(r"(\w+) \((.*?)\)", text):
+            assert _keys(keys) == [*_model_of(model.model_fields[key].annotation).model_fields]
 
 
 def _keys(text: str) -> list[str]:
