@@ -189,8 +189,12 @@ def _whole(
         outcome = offers.match(event, zone, catalogue, circumstances, context)
         return _Again(outcome.offers, tuple(outcome.withheld))
     first = offers.match(event, zone, catalogue, circumstances, None, _NEVER_MS)
+    now = event.at
+    if WithheldReason.LATE in facts.row.withheld:
+        # When the context came is not recorded; it was after the shortest deadline of what waited for it.
+        now = now.plus(1 + min((each.deadline_ms for each in catalogue.promotions if _asks(each, facts)), default=0))
     for waiting in offers.take_waiting(event.at.mono_ms, lambda _: True):
-        rest = offers.match_rest(waiting, zone, catalogue, context, event.at)
+        rest = offers.match_rest(waiting, zone, catalogue, context, now)
         return _Again((*first.offers, *rest.offers), tuple(rest.withheld))
     return _Again(first.offers, tuple(first.withheld))
 

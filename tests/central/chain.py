@@ -2,6 +2,7 @@
 
 import base64
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class Chain:
     def __init__(self, folder: Path, *promotions: Promotion, secret: bytes = bytes(32)) -> None:
         self.path = folder / "central.db"
         self.db: Database = open_database(self.path, CENTRAL)
+        # Many a test makes a chain of its own, and an open connection that is thrown away is a warning.
+        weakref.finalize(self, self.db.conn.close)
         self.secret = secret
         self._offers = 0
         self.offer_promotions(*promotions)

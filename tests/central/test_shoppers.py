@@ -1,7 +1,7 @@
 """What central knows of a shopper: visits, baskets, orders, wishes, reactions; told in any order, and forgotten whole."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,10 @@ PROMOTIONS = (COUPON, BREAD, CAKE, PICKUP, promotion("wine", category="wine", ki
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
+def chain(tmp_path: Path) -> Chain:
     made = Chain(tmp_path, *PROMOTIONS)
     made.enrol("anna", "ben")
-    yield made
-    made.db.conn.close()
+    return made
 
 
 # ---- visits -------------------------------------------------------------------------------------------------------------------

@@ -912,7 +912,33 @@ def test_such_histories_are_rich_enough_to_find_mistakes(tmp_path: Path) -> None
     assert all(again)
 
 
+TOO_LATE: tuple[tuple[Any, ...], list[tuple[Any, ...]]] = (
+    (
+        "use",
+        (
+            promotion("first", deadline_ms=1000),
+            promotion(
+                "second",
+                zones=frozenset({"dairy", "pharmacy"}),
+                audience=NotOf(Leaf("segments", "contains", "family")),
+                deadline_ms=1000,
+            ),
+        ),
+        None,
+    ),
+    [
+        ("walk", 0, "dairy", "receiver", 2),
+        ("walk", 1, "dairy", "receiver", 3),
+        ("walk", 0, "pharmacy", "receiver", 3),
+        ("answer", "refused", "late", 299),
+        ("tell", 0, ShopperContext(visits_30_days=3)),
+    ],
+)
+"""What central knows of the shopper comes after the deadline of a promotion that waited for it."""
+
+
 @example(*RICH)
+@example(*TOO_LATE)
 @settings(max_examples=40, deadline=None)
 @given(first=_catalogues, history=st.lists(_actions, min_size=5, max_size=25))
 def test_a_decision_made_again_is_the_one_that_was_made(first: tuple[Any, ...], history: list[tuple[Any, ...]]) -> None:
