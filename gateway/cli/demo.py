@@ -318,8 +318,7 @@ class _Demo:
 
     def _observe(self, step: Step) -> None:
         for rest in step.rests:
-            for offer in rest.offers:
-                self._observe_offer(self._names.get(offer.shopper, "?"), offer, rest.event.consent)
+            self._observe_offers(rest)
         for outcome in step.outcomes:
             self._observe_outcome(outcome)
         for verdict in step.verdicts:
@@ -340,20 +339,30 @@ class _Demo:
             self._say(event.at, name, "left", zone=event.zone, why=f"{event.reason}, stayed {stayed_s:.0f} s")
         elif isinstance(event, Dwelled):
             self._say(event.at, name, "dwelled", zone=event.zone, why=f"{event.dwell_ms // 1000} s")
-        for offer in outcome.offers:
-            self._observe_offer(name, offer, event.consent)
+        self._observe_offers(outcome)
+        shelved = {offer.promotion_id for offer in outcome.offers}
         for withheld in outcome.withheld:
             self._tally.withheld[withheld.reason.value] += 1
-            self._say_withheld(event.at, name, withheld)
+            if withheld.promotion_id not in shelved:
+                self._say(event.at, name, "withheld", promotion=withheld.promotion_id, why=_in_words(withheld))
 
-    def _observe_offer(self, name: str, offer: OfferMatched, consent: Consent) -> None:
+    def _observe_offers(self, outcome: Outcome) -> None:
+        name = self._names.get(outcome.event.shopper, "?")
+        unpushed = {withheld.promotion_id: _in_words(withheld) for withheld in outcome.withheld}
+        for offer in outcome.offers:
+            self._observe_offer(name, offer, outcome.event.consent, unpushed.get(offer.promotion_id))
+
+    def _observe_offer(self, name: str, offer: OfferMatched, consent: Consent, unpushed: str | None) -> None:
         assert consent & Consent.OFFERS
         self._tally.matched[offer.offer] = self._real.now().mono_ms
         promotion = self._promotions[offer.promotion_id]
         self._offered[offer.shopper, offer.promotion_id] += 1
         if self._offered[offer.shopper, offer.promotion_id] > promotion.daily_cap:
             self._tally.twice += 1
-        why = f"in {offer.zone}, in force, {'the push of this visit' if offer.push else 'a silent card'}"
+        how = "the push of this visit" if offer.push else "a silent card"
+        if unpushed is not None:
+            how = f"on the silent shelf: {unpushed}"
+        why = f"in {offer.zone}, in force, {how}"
         self._say(offer.at, name, "offered", promotion=offer.promotion_id, title=promotion.long_title["en"], why=why)
 
     def _arrived(self, inbox: str, offer: AppOffer, is_new: bool) -> None:
@@ -412,9 +421,6 @@ class _Demo:
                 text = f"  · not offered: {details['promotion']}{why}"
         print(printable(f"{self._time(at)}  {name:<9} {text}"), flush=True)
 
-    def _say_withheld(self, at: Instant, name: str, withheld: Withheld) -> None:
-        self._say(at, name, "withheld", promotion=withheld.promotion_id, why=withheld.reason.value.replace("_", " "))
-
     def _time(self, at: Instant) -> str:
         return local_time(at.wall_ms, ZoneInfo(_TIME_ZONE)).strftime("%H:%M:%S")
 
@@ -458,3 +464,7 @@ def _percentile(values: list[float], percent: int) -> float | None:
         return None
     ordered = sorted(values)
     return round(ordered[max(0, -(-percent * len(ordered) // 100) - 1)], 1)
+
+
+def _in_words(withheld: Withheld) -> str:
+    return withheld.reason.value.replace("_", " ")
