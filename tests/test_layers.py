@@ -31,6 +31,7 @@ SABOTAGES = {
     "the daemon calls central": Sabotage("daemon-central", "daemon", "import gateway.central"),
     "central calls the daemon": Sabotage("daemon-central", "central", "import gateway.daemon"),
     "one io file uses another": Sabotage("io", "io/broker", "from gateway.io import store"),
+    "what replaces files uses another io file": Sabotage("io", "io/whole_file", "import gateway.io.clock"),
     "the store uses another io file": Sabotage("io", "io/store", "import gateway.io.clock"),
     "core waits": Sabotage("pure-core", "core/model", "import asyncio"),
     "core rolls dice": Sabotage("pure-core", "core/backoff", "import random"),

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 from sqlite_utils import Database
 
-from gateway.central import reactions, records, shopping, visits
+from gateway.central import check_ins, reactions, records, shopping, visits
+from gateway.central.check_ins import Expected
 from gateway.contract.downlinks import ShopperContext
 from gateway.contract.messages import ProfileData
 from gateway.contract.promotions import Promotion
@@ -60,6 +61,11 @@ class Desk:
         """Whether nothing may be pushed in this store now."""
         quiet = self.settings.quiet_hours
         return quiet is not None and is_quiet(quiet.compiled(), now_ms, ZoneInfo(self.settings.time_zone))
+
+    def expected(self, db: Database, now_ms: int) -> list[Expected]:
+        """Whoever has checked in lately."""
+        start_ms = self.settings.day_start_s * 1000
+        return check_ins.expected(db, self.store, (now_ms - start_ms) // _DAY_MS, now_ms)
 
     def basket(self, db: Database, inbox: str, now_ms: int) -> Money | None:
         """What the shopper has spent in this store today."""

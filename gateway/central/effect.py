@@ -24,7 +24,8 @@ def outcomes_of_day(db: Database, store: str, from_ms: int, until_ms: int) -> di
     """By promotion with a holdout: how many bought after the decision and before the day's end.
 
     Bought has whoever a till of the store knows a receipt of that is no refund; where the promotion names products by GTIN,
-    whoever bought one of these. Test shoppers and whoever has opted out since do not count.
+    whoever bought one of these, in any store. Test shoppers and whoever has opted out since do not count. Of a product only the
+    last purchase is known: a report of a past day misses who has bought it again since, in both groups alike.
     """
     promotions = {promotion.promotion_id: promotion for promotion in records.promotions(db, store)}
     rows = db.execute(

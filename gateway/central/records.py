@@ -132,6 +132,15 @@ def _shoppers(db: Database) -> None:
         db.execute(statement)
 
 
+@CENTRAL(name="0006_check_ins")
+def _check_ins(db: Database) -> None:
+    db.execute(
+        """CREATE TABLE check_in (store TEXT, inbox TEXT REFERENCES shopper (inbox) ON DELETE CASCADE, at_ms INTEGER NOT NULL,
+            is_told INTEGER NOT NULL, PRIMARY KEY (store, inbox)) STRICT"""
+    )
+    db.execute("CREATE INDEX IF NOT EXISTS pseudonym_inbox ON pseudonym (inbox)")
+
+
 # ---- events -------------------------------------------------------------------------------------------------------------------
 
 
@@ -487,12 +496,17 @@ def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[st
         [inbox, ku, int(consent), int(is_test)],
     )
     for store in stores:
-        db.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", [inbox, store])
-        count = int(db.execute("SELECT count(*) FROM member WHERE store = ?", [store]).fetchone()[0])
-        if count > MAX_SHOPPERS:
-            raise ConfigurationError(
-                f"has {MAX_SHOPPERS} shoppers already, more than that no roster holds.", where=store, do="Nobody was enrolled."
-            )
+        join(db, inbox, store)
+
+
+def join(db: Database, inbox: str, store: str) -> None:
+    """Into the store's roster; ``ConfigurationError`` when it would have more shoppers than a roster can hold."""
+    db.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", [inbox, store])
+    count = int(db.execute("SELECT count(*) FROM member WHERE store = ?", [store]).fetchone()[0])
+    if count > MAX_SHOPPERS:
+        raise ConfigurationError(
+            f"has {MAX_SHOPPERS} shoppers already, more than that no roster holds.", where=store, do="Nobody was enrolled."
+        )
 
 
 def opt_out(db: Database, inbox: str) -> bool:

@@ -2,6 +2,7 @@
 
 from sqlite_utils import Database
 
+from gateway.central import check_ins
 from gateway.central.records import NAMELESS
 
 _DAY_MS = 86_400_000
@@ -50,6 +51,7 @@ _OLD: tuple[tuple[str, str, int], ...] = (
 def forget_old(db: Database, now_ms: int) -> bool:
     """A piece of what is due to be forgotten; True when there may be more."""
     more = False
+    check_ins.forget_old(db, now_ms)
     for table, condition, days in _OLD:
         before_ms = now_ms - days * _DAY_MS
         rows = f"SELECT rowid FROM {table} WHERE {condition} LIMIT {_AT_ONCE}"  # noqa: S608

@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlite_utils import Database
 
-from gateway.central import records, retention, visits
+from gateway.central import check_ins, records, retention, visits
 from gateway.central.contexts import SOURCE, Desk, desks_of
 from gateway.central.deciding import decide
 from gateway.central.intake import Intake
@@ -230,6 +230,7 @@ class Central:
         now_ms = self._clock.now().wall_ms
         replies.decisions += records.open_decisions(db, store, gateway, now_ms)
         replies.begun.update((here.store, here.rid) for here in visits.present(db, now_ms, store))
+        replies.begun.update((store, who.rid) for who in self._desks(db)[store].expected(db, now_ms))
 
     def _keep_health(self, db: Database, store: str, gateway: str, event: BeaconHealthChanged | ReceiverHealthChanged) -> None:
         fares = fares_of(store, gateway, event)
@@ -283,9 +284,12 @@ class Central:
     def _gather_contexts(self, db: Database, replies: _Replies) -> None:
         """What gateways have to be told of shoppers, after everything that the batch has changed."""
         now_ms = self._clock.now().wall_ms
+        expected: set[tuple[str, str]] = set()
+        if replies.touched:
+            expected = {(store, who.rid) for store, desk in self._desks(db).items() for who in desk.expected(db, now_ms)}
         for inbox in replies.touched:
             for store, rid in records.pseudonyms_of(db, inbox):
-                if visits.presence(db, store, rid, now_ms) is not None:
+                if (store, rid) in expected or visits.presence(db, store, rid, now_ms) is not None:
                     replies.seen.add((store, rid))
         for store, rid in sorted(replies.begun | replies.seen):
             desk = self._desks(db).get(store)
@@ -294,13 +298,18 @@ class Central:
                 replies.contexts += [] if context is None else [context]
 
     def _contexts_of_present(self, db: Database, *, only_changed: bool) -> list[Publication]:
-        """Of everybody who is in a store."""
+        """Of everybody who is in a store, or has checked in there and may be so soon."""
         now_ms, desks = self._clock.now().wall_ms, self._desks(db)
         found = [
             desks[here.store].context(db, here.rid, now_ms, only_changed=only_changed)
             for here in visits.present(db, now_ms)
             if here.store in desks
         ]
+        for store, desk in desks.items():
+            found += [
+                desk.context(db, who.rid, now_ms, only_changed=only_changed and who.is_told) for who in desk.expected(db, now_ms)
+            ]
+            check_ins.note_told(db, store)
         return [context for context in found if context is not None]
 
     async def _forget_old(self) -> None:

@@ -1,5 +1,6 @@
 """The command `gateway`: thin commands, one file per noun; a failure is one sentence and an exit code, never a traceback."""
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
 
+_MISUSED = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 """128 + SIGPIPE, as a shell reports it."""
@@ -20,12 +22,17 @@ def main() -> None:
         # Only now, so that Ctrl-C during the imports is as quiet as later.
         from gateway.cli.app import app
 
-        app(standalone_mode=True)
+        # Not standalone: what is wrong with the command line is printed here, for it repeats what was typed.
+        sys.exit(app(standalone_mode=False))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except Exception as error:
         if _is_broken_pipe(error):
             _stop_writing()
+        misuse = _misuse_of(error)
+        if misuse is not None:
+            print(misuse, file=sys.stderr)
+            sys.exit(_MISUSED)
         failure = _failure_of(error)
         if failure is None:
             raise
@@ -33,6 +40,22 @@ def main() -> None:
 
         print(f"gateway: {printable(failure, limit=1000)}", file=sys.stderr)
         sys.exit(failure.exit_code)
+
+
+def _misuse_of(error: Exception) -> str | None:
+    """What the command line's own parser says of it, with the usage; ``None`` for any other failure."""
+    # Which module its exceptions are from depends on the version.
+    show = getattr(error, "show", None)
+    if show is None:
+        return None
+    from gateway.core.sanitiser import printable
+
+    told = io.StringIO()
+    show(told)
+    # Its own line breaks stay, those that were typed do not.
+    typed = any("\n" in word for word in sys.argv)
+    lines = [told.getvalue()] if typed else told.getvalue().rstrip("\n").split("\n")
+    return "\n".join(printable(line, limit=1000) for line in lines)
 
 
 def _stop_writing() -> NoReturn:

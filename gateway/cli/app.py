@@ -410,6 +410,21 @@ def central_enrol(
     enrol(config, inbox, store, key_file, consent, is_test=test)
 
 
+@central_app.command("check-in")
+def central_check_in(
+    inbox: Annotated[str, typer.Argument(help="The app's inbox.")],
+    store: Annotated[str | None, typer.Option(help="Whose region it met; may be left out where there is only one.")] = None,
+    config: CentralConfig = _CENTRAL_CONFIG,
+) -> None:
+    """Say that an app has met a store's region: its gateway recognises it and knows its owner's context within two seconds.
+
+    Example: gateway central check-in anna --store demo
+    """
+    from gateway.cli.central import check_in
+
+    check_in(config, inbox, store)
+
+
 @central_app.command("opt-out")
 def central_opt_out(
     inbox: Annotated[str, typer.Argument(help="The app's inbox.")], config: CentralConfig = _CENTRAL_CONFIG

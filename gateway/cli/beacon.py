@@ -7,9 +7,10 @@ import typer
 from gateway.cli import completion
 from gateway.cli.options import CHANGED_KEYS, CONFIG, GatewayConfig, Json, json_shape
 
-app = typer.Typer(help="Fixed beacons: iBeacons at known places, which the app tells of.", no_args_is_help=True)
+app = typer.Typer(help="Fixed beacons at known places: iBeacons, which the app tells of, and others.", no_args_is_help=True)
 
-_VIEW = "name, zone, uuid, major, minor, at"
+_COLUMNS = ("zone", "uuid", "major", "minor", "namespace", "instance", "beacon_id", "at")
+_VIEW = "name, zone, uuid, major, minor, at, namespace, instance, beacon_id"
 _HEALTH = (
     "beacons (name, zone, state, since_s, heard_s_ago, links, battery, reboots, uptime_s, promotions, paused), "
     "receivers (name, hearing, since_s, canaries, silent, shift_db), blind_zones (name, promotions)"
@@ -20,9 +21,14 @@ _HEALTH = (
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, - and _, such as shelf-7.")],
     zone: Annotated[str | None, typer.Option(help="Where it stands.", autocompletion=completion.zones)] = None,
-    uuid: Annotated[str | None, typer.Option(help="Its UUID; without it chain.beacon_uuid of the settings.")] = None,
+    uuid: Annotated[str | None, typer.Option(help="Of an iBeacon; without it chain.beacon_uuid of the settings.")] = None,
     major: Annotated[int | None, typer.Option(min=0, max=65_535, help="Without it what most beacons have.")] = None,
     minor: Annotated[int | None, typer.Option(min=1, max=65_534, help="Without it the next free; unique in the shop.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Of a beacon that sends only Eddystone-UID: 10 octets, with --instance.")
+    ] = None,
+    instance: Annotated[str | None, typer.Option(metavar="HEX", help="6 octets, with --namespace.")] = None,
+    beacon_id: Annotated[str | None, typer.Option(metavar="HEX", help="Of one that sends only AltBeacon: 20 octets.")] = None,
     at: Annotated[str | None, typer.Option(metavar="X,Y", help="Where it hangs, metres of the shop's plan.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change an existing beacon: what is given here, no more.")] = False,
     config: GatewayConfig = CONFIG,
@@ -30,12 +36,15 @@ def add(
 ) -> None:
     """Register a beacon, or change one with --replace; says what to write into it. A running gateway uses it at once.
 
+    A beacon is known by one key, also when it sends several formats. By an iBeacon's the app can tell of it; by Eddystone-UID or
+    AltBeacon it only tells how the radio fares.
+
     Example: gateway beacon add shelf-7 --zone dairy
     """
     from gateway.cli.change import change, print_changed, print_json
     from gateway.cli.places import place_of
     from gateway.cli.reach import Gateway
-    from gateway.contract.shop import BeaconEntry
+    from gateway.contract.shop import KEYS, BeaconEntry
     from gateway.contract.shop_edits import next_minor, usual_major, with_anchor
     from gateway.contract.shop_view import BeaconChanged, beacon_view
     from gateway.errors import WrongCommand
@@ -48,11 +57,15 @@ def add(
         "major": major,
         "minor": minor,
         "at": None if at is None else place_of(at, "--at"),
+        "namespace": namespace,
+        "instance": instance,
+        "beacon_id": beacon_id,
     }
     given: dict[str, object] = {field: value for field, value in options.items() if value is not None}
-    if name not in before.shop.anchors:
-        if zone is None:
-            raise WrongCommand("a new beacon stands somewhere.", where=name, do="Name its zone: --zone ZONE.")
+    is_new = name not in before.shop.anchors
+    if is_new and zone is None:
+        raise WrongCommand("a new beacon stands somewhere.", where=name, do="Name its zone: --zone ZONE.")
+    if is_new and given.keys().isdisjoint((*KEYS["Eddystone-UID"], *KEYS["AltBeacon"])):
         chain_uuid = uuid or gateway.settings.chain.beacon_uuid
         if chain_uuid is None:
             raise WrongCommand("its UUID is not known.", where=name, do="Give --uuid, or set chain.beacon_uuid in the settings.")
@@ -69,7 +82,8 @@ def add(
         print_json(BeaconChanged(**changed.model_dump(), beacon=beacon))
         return
     print_changed(changed, before.shop, after)
-    print(f"next: let it transmit iBeacon {beacon.uuid}, major {beacon.major}, minor {beacon.minor}")
+    key = [f"{field.replace('_', ' ')} {getattr(beacon, field)}" for field in KEYS[entry.format]]
+    print(f"next: let it transmit {entry.format} {', '.join(key).removeprefix('uuid ')}")
 
 
 @app.command("list", epilog=json_shape(f"beacons ({_VIEW})"))
@@ -94,10 +108,11 @@ def list_(
     elif not views:
         print("no beacons yet; add one: gateway beacon add NAME --zone ZONE")
     else:
-        # Where nobody has written down a place the column would be empty.
-        shown = 6 if any(beacon.at is not None for beacon in views) else 5
-        rows = [(beacon.name, beacon.zone, beacon.uuid, beacon.major, beacon.minor, beacon.at)[:shown] for beacon in views]
-        print("\n".join(columns(("beacon", "zone", "uuid", "major", "minor", "at")[:shown], rows)))
+        # A column that is empty in every row, as that of the place often is, would only be in the way.
+        always = ("zone", "uuid", "major", "minor")
+        fields = [f for f in _COLUMNS if f in always or any(getattr(beacon, f) is not None for beacon in views)]
+        rows = [(beacon.name, *(getattr(beacon, field) for field in fields)) for beacon in views]
+        print("\n".join(columns(("beacon", *(field.replace("_", " ") for field in fields)), rows)))
 
 
 @app.command("health", epilog=json_shape(_HEALTH))

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
 
-from gateway.central import records
+from gateway.central import check_ins, records
 from gateway.central.inbox import Inboxes
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
@@ -102,6 +102,18 @@ def enrol(config: Path, inbox: str, stores: list[str], key_file: Path, consent: 
     _change(settings, lambda db: records.enrol(db, inbox, ku, flags, stores, is_test=is_test))
     test = " as a test shopper" if is_test else ""
     print(f"{printable(inbox)} is enrolled in {', '.join(stores)}{test}")
+
+
+def check_in(config: Path, inbox: str, store: str | None) -> None:
+    """Expect an app's owner in a store."""
+    settings = read_settings(config, CentralSettings)
+    if store is None:
+        store = only_store(settings)
+    check_store(settings, store)
+    now_ms = SystemClock().now().wall_ms
+    if not _change(settings, lambda db: check_ins.check_in(db, inbox, store, now_ms)):
+        raise ConfigurationError("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
+    print(f"{printable(inbox)} is expected in {store}")
 
 
 def opt_out(config: Path, inbox: str) -> None:

@@ -25,7 +25,6 @@ from gateway.core.ad_structures import (
 from gateway.core.frames import Decoder, eddystone, format_of
 from gateway.core.model import (
     AltBeacon,
-    Anchor,
     EddystoneEid,
     EddystoneEncryptedTlm,
     EddystoneTlm,
@@ -36,6 +35,7 @@ from gateway.core.model import (
     Reject,
     Shop,
     ShopperToken,
+    key_of,
 )
 from gateway.core.sanitiser import printable
 
@@ -445,26 +445,24 @@ def judge(found: Frame | Reject | None, shop: Shop | None) -> tuple[str, str]:
             f"A shopper token in form {found.form}, if the roster in force knows its identifier: then a sighting of that "
             "shopper. If not, a stranger, dropped without a trace."
         )
-    if not isinstance(found, IBeacon):
+    key = key_of(found)
+    if key is None:
         return "stranger", (
-            f"A beacon of the format {format_of(found)}. The shop's register holds iBeacons, so it is a stranger: dropped, "
-            "and only counted."
+            f"A beacon of the format {format_of(found)}, by which none can be registered: a stranger, dropped and only counted, "
+            "unless it comes from the address of one that is."
         )
     if shop is None:
-        return "beacon", "An iBeacon. Whether it is one of the shop's is known with --shop FILE or --config FILE."
-    anchor = _registered(found, shop)
+        return "beacon", f"{_CALLED[type(found)]}. Whether it is one of the shop's is known with --shop FILE or --config FILE."
+    anchor = next((each for each in shop.anchors.values() if each.kind == "beacon" and each.key == key), None)
     if anchor is None:
-        return "stranger", "An iBeacon that is not in the shop's register: a stranger, dropped and only counted."
+        return "stranger", f"{_CALLED[type(found)]} that is not in the shop's register: a stranger, dropped and only counted."
     return "registered", (
         f"The shop's beacon {printable(anchor.name)} in zone {printable(anchor.zone)}: "
         "noted as heard, which tells that it is alive. Phones are located by what they send, not by this."
     )
 
 
-def _registered(beacon: IBeacon, shop: Shop) -> Anchor | None:
-    key = (beacon.uuid, beacon.major, beacon.minor)
-    anchors = (anchor for anchor in shop.anchors.values() if anchor.kind == "beacon")
-    return next((anchor for anchor in anchors if (anchor.uuid, anchor.major, anchor.minor) == key), None)
+_CALLED = {IBeacon: "An iBeacon", EddystoneUid: "An Eddystone-UID", AltBeacon: "An AltBeacon"}
 
 
 _OCTETS_A_LINE = 8

@@ -11,12 +11,13 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Literal
 
+from gateway.cli.located_zones import located
 from gateway.cli.reach import Gateway
-from gateway.contract.control import ShopInForce, Status, StatusRequest
+from gateway.contract.control import Status, StatusRequest
 from gateway.contract.fields import Strict
 from gateway.contract.messages import CentralState, read
 from gateway.contract.settings import Settings
-from gateway.contract.shop import ReceiverEntry
+from gateway.contract.shop import ReceiverEntry, ShopFile
 from gateway.contract.topics import CENTRAL_STATE
 from gateway.core.sanitiser import printable
 from gateway.daemon.adapters import seen_adapters
@@ -225,7 +226,7 @@ def _daemon(gateway: Gateway) -> Iterator[Check]:
         rate = sum(receiver.heard_per_s for receiver in status.receivers)
         yield _ok("daemon", f"running, {rate:g} advertisements/s")
         yield from _beyond(status, {receiver.name for receiver in gateway.settings.receivers})
-    yield from _shop(gateway.settings, shop)
+    yield from _shop(gateway, shop.shop, status)
 
 
 def _beyond(status: Status, own: Container[str]) -> Iterator[Check]:
@@ -247,21 +248,22 @@ def _beyond(status: Status, own: Container[str]) -> Iterator[Check]:
             yield _ok("receivers", f"{where}: {receiver.state}")
 
 
-def _shop(settings: Settings, in_force: ShopInForce) -> Iterator[Check]:
-    shop = in_force.shop
+def _shop(gateway: Gateway, shop: ShopFile, status: Status | None) -> Iterator[Check]:
     if not shop.zones:
         yield _warning("shop", "no zones: nobody can be located", "gateway zone add NAME")
         return
-    receivers = settings.receivers_of(name for name, anchor in shop.anchors.items() if isinstance(anchor, ReceiverEntry))
+    receivers = gateway.settings.receivers_of(name for name, anchor in shop.anchors.items() if isinstance(anchor, ReceiverEntry))
     nowhere = [name for name in receivers if name not in shop.anchors]
     for name in nowhere:
         yield _warning("shop", f"receiver {name} stands nowhere", f"gateway receiver add {name} --zone ZONE")
-    covered = {anchor.zone for anchor in shop.anchors.values()}
-    for anchor in shop.anchors.values():
-        covered |= set(anchor.covers) if isinstance(anchor, ReceiverEntry) else set()
-    for zone in sorted(set(shop.zones) - covered):
+    try:
+        unlocated = sorted(shop.zones.keys() - located(gateway, shop, status))
+    except GatewayError as error:
+        yield _of("zone model", error)
+        return
+    for zone in unlocated:
         yield _warning("shop", f"zone {zone} has no anchor: nobody can ever be in it", f"gateway beacon add NAME --zone {zone}")
-    if not nowhere and set(shop.zones) <= covered:
+    if not nowhere and not unlocated:
         yield _ok("shop", f"{len(shop.zones)} zones, {len(shop.anchors)} anchors")
 
 

@@ -1,7 +1,6 @@
 """`gateway firmware`: what has to be flashed into the shop's own beacons."""
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from gateway.contract.firmware import SUFFIX, Esp32Variant, Kind, Transmission, 
 from gateway.contract.shop import BeaconEntry, ShopFile
 from gateway.core.sanitiser import printable
 from gateway.errors import ConfigurationError, DiskError
+from gateway.io.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def run_render(options: Options) -> None:
             )
     for profile in profiles:
         if profile.text != profile.before:
-            _write(profile.file, profile.text)
+            # Half a profile must never be flashed.
+            write_whole(profile.file, profile.text, folder_mode=0o777, do="Name another folder with --out.")
     rows = [{"beacon": p.beacon, "kind": p.kind, "file": str(p.file), "result": p.result} for p in profiles]
     if options.as_json:
         print(json.dumps({"files": rows}))
@@ -71,13 +72,22 @@ def run_render(options: Options) -> None:
 
 def _profiles(options: Options) -> list[Profile]:
     shop = read_shop_named(options.shop)
-    beacons = {name: anchor for name, anchor in sorted(shop.anchors.items()) if isinstance(anchor, BeaconEntry)}
+    every = {name: anchor for name, anchor in sorted(shop.anchors.items()) if isinstance(anchor, BeaconEntry)}
+    beacons = {name: anchor for name, anchor in every.items() if anchor.format == "iBeacon"}
+    if options.beacon in every.keys() - beacons.keys():
+        raise ConfigurationError(
+            f"{options.beacon} is an {every[options.beacon].format}; the profiles are those of iBeacons.",
+            where=str(options.shop),
+            do="Write its key into it with its maker's app.",
+        )
     if not beacons:
-        raise ConfigurationError("no anchor of this shop is a beacon.", where=str(options.shop), do="Add one, then render again.")
+        raise ConfigurationError(
+            "no anchor of this shop is an iBeacon.", where=str(options.shop), do="Add one, then render again."
+        )
     if options.beacon is not None and options.beacon not in beacons:
         some = ", ".join([*beacons][:10]) + (", …" if len(beacons) > 10 else "")
         raise typer.BadParameter(
-            f"{printable(options.beacon, 60)} is no beacon of this shop; its beacons are: {some}.", param_hint="--beacon"
+            f"{printable(options.beacon, 60)} is no beacon of this shop; its iBeacons are: {some}.", param_hint="--beacon"
         )
     wanted = beacons if options.beacon is None else {options.beacon: beacons[options.beacon]}
     return [_profile(name, beacon, kind, shop, options) for name, beacon in wanted.items() for kind in options.kinds]
@@ -98,18 +108,3 @@ def _text_of(file: Path) -> str | None:
         return None
     except OSError as error:
         raise DiskError(f"cannot be read ({error.strerror}).", where=str(file), do="Name another folder with --out.") from error
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all: half a profile must never be flashed."""
-    unfinished = file.with_name(f".{file.name}.new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, "utf-8", newline="\n")
-        unfinished.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise DiskError(
-            f"cannot be written ({error.strerror}).", where=str(file), do="Name another folder with --out."
-        ) from error

@@ -159,9 +159,11 @@ def lint(
     from zoneinfo import ZoneInfo
 
     from gateway.cli.change import print_json
+    from gateway.cli.located_zones import located
     from gateway.cli.promotions_file import read_assets, read_contexts, read_promotions, read_stock
     from gateway.cli.reach import Gateway
     from gateway.cli.shop import read_shop_named
+    from gateway.contract.control import Status, StatusRequest
     from gateway.contract.promotion_lint import lint as findings_in
     from gateway.contract.promotion_lint import with_rows
     from gateway.contract.settings import Settings
@@ -171,13 +173,17 @@ def lint(
     shelf = None if stock is None else read_stock(stock)
     known = None if shop is None else read_shop_named(shop)
     time_zone = Settings.model_fields["time_zone"].default
+    here = None
     if config is not None:
         gateway = Gateway(config)
         time_zone = gateway.settings.time_zone
-        known = gateway.shop().shop if known is None else known
+        if known is None:
+            known = gateway.shop().shop
+            here = located(gateway, known, gateway.ask(StatusRequest(), Status))
     found = findings_in(
         given.document,
         shop=known,
+        located=here,
         now_ms=SystemClock().now().wall_ms,
         time_zone=ZoneInfo(time_zone),
         stock=shelf,
@@ -265,23 +271,30 @@ def preview(
         typer.Option(help="What is known of the shopper: segments=family,vip or visits_30_days=4; may be repeated."),
     ] = None,
     context: Annotated[Path | None, typer.Option(help="The same as a JSON object, as central would tell it.")] = None,
-    at: Annotated[str | None, typer.Option(help="Local time of the entry, such as 2026-11-23T17:05; absent: now.")] = None,
-    reach: Annotated[str | None, typer.Option(metavar="DATE", help="Instead: whom it would have reached on this day.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Local time of the entry (absent: now) or of the recording's beginning, such as 2026-11-23T17:05."),
+    ] = None,
+    reach: Annotated[
+        str | None,
+        typer.Option(metavar="DATE|RECORDING", help="Instead: whom it would have reached on this day, or in this recording."),
+    ] = None,
     quiet: Annotated[str | None, typer.Option(metavar="FROM-UNTIL", help="Quiet hours, such as 22:00-07:00.")] = None,
     shop: Annotated[Path | None, typer.Option(help="Shop file; without it the gateway's shop.")] = None,
     config: GatewayConfig = CONFIG,
     json: Json = False,
 ) -> None:
-    """Explain who would get what, and why not; or whom promotions would have reached on a day that the ledger knows.
+    """Explain who would get what, and why not; or whom promotions would have reached on a recorded day.
 
     Nothing is sent. What central alone decides is left out: weekly and lifetime caps, quantities, holdout. A reach is counted
-    with the shop as it is now; rules that ask for what central knows count as if they held ("at most"), or for such a shopper.
+    with the shop as it is now, of a day that the ledger knows or of a recording as zone evaluate reads it; rules that ask for
+    what central knows count as if they held ("at most"), or for such a shopper.
 
     Example: gateway offer preview deal.json --zone dairy --shopper segments=family --shopper visits_30_days=4
     """
     from gateway.cli.offer_preview import run_preview
 
-    run_preview(file, zone, shopper or [], context, at=at, day=reach, quiet=quiet, shop=shop, config=config, as_json=json)
+    run_preview(file, zone, shopper or [], context, at=at, reached=reach, quiet=quiet, shop=shop, config=config, as_json=json)
 
 
 def _defaults(language: str, zones: list[str] | None, tags: list[str] | None) -> "TableDefaults":

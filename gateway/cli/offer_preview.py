@@ -15,21 +15,29 @@ from gateway.cli.promotions_file import context_of, read_promotions, refuse
 from gateway.cli.reach import Gateway
 from gateway.cli.report import bounds
 from gateway.cli.shop import read_shop_named
+from gateway.cli.zone_measure import recorded
 from gateway.contract import strict_json
 from gateway.contract.fields import QuietHoursEntry, explain
 from gateway.contract.offer_view import Preview, Reach
 from gateway.contract.promotions import Promotion, PromotionsFile
 from gateway.contract.settings import Settings
 from gateway.core.conditions import ShopperContext
-from gateway.core.model import QuietHours
+from gateway.core.model import QuietHours, Shop
+from gateway.core.pipeline import Tuning
 from gateway.core.sanitiser import printable
+from gateway.daemon import tuning_of
 from gateway.daemon.preview import Situation, preview, reach
+from gateway.daemon.recorded_day import stays_of
+from gateway.daemon.zone_models import folder_of, load
 from gateway.errors import ConfigurationError, TryAgain, Untrusted, WrongCommand
 from gateway.io.clock import SystemClock
 from gateway.io.input_file import read_input
 from gateway.io.store import day as of_day
 from gateway.io.store.looking import look
 
+_TIME_ZONE: str = Settings.model_fields["time_zone"].default
+_LEAST_WALL_MS = 946_684_800_000
+"""2000-01-01: a recording that begins before it counts from a beginning of its own."""
 _LISTS = frozenset({"segments", "watch_list", "muted_categories", "saved_offers"})
 _NUMBERS = frozenset({"visits_30_days", "days_since_last_visit"})
 
@@ -41,41 +49,64 @@ def run_preview(
     context: Path | None,
     *,
     at: str | None,
-    day: str | None,
+    reached: str | None,
     quiet: str | None,
     shop: Path | None,
     config: Path,
     as_json: bool,
 ) -> None:
-    """One shopper in ``zone``, or everybody of ``day``."""
-    if (zone is None) == (day is None):
-        raise WrongCommand("either --zone ZONE or --reach DATE was expected.")
+    """One shopper in ``zone``, or everybody whom a date's ledger or a recording knows."""
+    if (zone is None) == (reached is None):
+        raise WrongCommand("either --zone ZONE or --reach DATE|RECORDING was expected.")
+    day = None if reached is None or Path(reached).is_file() else _date(reached)
     known = _context(shopper, context)
     hours = None if quiet is None else _quiet(quiet)
     # With both files and one shopper everything is known, so that marketing needs no gateway.
     needs_gateway = file is None or shop is None or day is not None
     gateway = Gateway(config) if needs_gateway else None
-    time_zone = ZoneInfo(Settings.model_fields["time_zone"].default if gateway is None else gateway.settings.time_zone)
+    time_zone = ZoneInfo(_TIME_ZONE if gateway is None else gateway.settings.time_zone)
     promotions = _promotions(file, gateway)
     layout = (read_shop_named(shop) if shop is not None else _shop_of(gateway)).compiled()
+    at_ms = None if at is None else _moment(at, time_zone)
     if zone is not None:
-        at_ms = SystemClock().now().wall_ms if at is None else _moment(at, time_zone)
+        at_ms = SystemClock().now().wall_ms if at_ms is None else at_ms
         found = preview(promotions, layout, time_zone, Situation(zone, at_ms, known), hours)
         if as_json:
             print_json(found)
         else:
             print("\n".join(_shown(found)))
         return
-    assert day is not None
-    assert gateway is not None
-    from_ms, until_ms = bounds(_date(day), time_zone)
-    gateway.become_service_user()
-    stays = look(gateway.settings.database_path, lambda db: of_day.stays(db, from_ms, until_ms), list[of_day.DayStay]())
-    reached = reach(promotions, layout, time_zone, stays, quiet=hours, context=known)
-    if as_json:
-        print_json(reached)
+    assert reached is not None
+    if day is None:
+        stays = _recorded_stays(Path(reached), layout, at_ms, gateway)
     else:
-        print("\n".join(_reached(reached)))
+        assert gateway is not None
+        from_ms, until_ms = bounds(day, time_zone)
+        gateway.become_service_user()
+        stays = look(gateway.settings.database_path, lambda db: of_day.stays(db, from_ms, until_ms), list[of_day.DayStay]())
+    whom = reach(promotions, layout, time_zone, stays, quiet=hours, context=known)
+    if as_json:
+        print_json(whom)
+    else:
+        print("\n".join(_reached(whom)))
+
+
+def _recorded_stays(file: Path, layout: Shop, at_ms: int | None, gateway: Gateway | None) -> list[of_day.DayStay]:
+    """As the gateway of the settings would tell them with what it has learnt, or any gateway by the shop alone."""
+    sightings = recorded(file)
+    if not any(sighting.anchor in layout.anchors for sighting in sightings):
+        raise ConfigurationError(
+            "holds no sighting by an anchor of this shop.", where=printable(str(file)), do="Name the shop it is of: --shop FILE."
+        )
+    begins_ms = min(sighting.t_ms for sighting in sightings) if at_ms is None else at_ms
+    if begins_ms < _LEAST_WALL_MS:
+        raise WrongCommand(
+            "does not say when it was recorded.", where=printable(str(file)), do="Say when it begins: --at 2026-11-21T10:00."
+        )
+    if gateway is None:
+        return stays_of(sightings, layout, Tuning(ZoneInfo(_TIME_ZONE)), begins_ms)
+    gateway.become_service_user()
+    return stays_of(sightings, layout, tuning_of(gateway.settings), begins_ms, load(folder_of(gateway.settings)))
 
 
 # ---- what is given ------------------------------------------------------------------------------------------------------------
@@ -93,7 +124,9 @@ def _promotions(file: Path | None, gateway: Gateway | None) -> tuple[Promotion, 
     try:
         return PromotionsFile.model_validate(given.document).promotions
     except ValidationError as error:
-        raise ConfigurationError(printable(explain(error), 600), where=str(file), do="See: gateway offer lint.") from error
+        raise ConfigurationError(
+            printable(explain(error, PromotionsFile), 600), where=str(file), do="See: gateway offer lint."
+        ) from error
 
 
 def _shop_of(gateway: Gateway | None) -> Any:
@@ -109,8 +142,10 @@ def _context(pairs: list[str], file: Path | None) -> ShopperContext | None:
     if file is not None:
         try:
             known |= strict_json.parse(read_input(file, strict_json.MAX_BYTES), str(file))
-        except Untrusted as error:
-            raise ConfigurationError(error.what, where=str(file), do='Write it like {"segments": ["family"]}.') from error
+            context_of(known)
+        except (Untrusted, ValueError) as error:
+            what = error.what if isinstance(error, Untrusted) else printable(error, 600)
+            raise ConfigurationError(what, where=str(file), do='Write it like {"segments": ["family"]}.') from error
     for pair in pairs:
         field, equals, text = pair.partition("=")
         if not equals:
@@ -119,7 +154,7 @@ def _context(pairs: list[str], file: Path | None) -> ShopperContext | None:
     try:
         return context_of(known)
     except ValueError as error:
-        raise WrongCommand(f"of the shopper: {printable(error, 600)}") from error
+        raise WrongCommand(printable(error, 600), where="--shopper") from error
 
 
 def _value(field: str, text: str) -> Any:
@@ -152,7 +187,7 @@ def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise WrongCommand(f"--reach {printable(text, 40)}: a date such as 2026-11-21 was expected.") from error
+        raise WrongCommand(f"--reach {printable(text, 60)}: neither a date such as 2026-11-21 nor a file.") from error
 
 
 # ---- for people ---------------------------------------------------------------------------------------------------------------
@@ -185,4 +220,4 @@ def _reached(found: Reach) -> list[str]:
         for each in found.promotions
     ]
     head = ("promotion", "shoppers", "visits", "offers", "pushes", "withheld")
-    return [f"{found.shoppers} shoppers, {found.visits} visits that day", *columns(head, rows)]
+    return [f"{found.shoppers} shoppers, {found.visits} visits", *columns(head, rows)]

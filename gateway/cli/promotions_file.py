@@ -15,6 +15,7 @@ from gateway.contract.fields import Language, explain
 from gateway.contract.promotion_lint import LARGEST_IMAGE_BYTES, Asset
 from gateway.core import conditions
 from gateway.core.sanitiser import printable
+from gateway.core.spelling import no_such
 from gateway.errors import ConfigurationError, Untrusted
 from gateway.io.input_file import read_input
 
@@ -103,8 +104,9 @@ def context_of(known: Mapping[str, Any]) -> conditions.ShopperContext:
     if not isinstance(known, Mapping):
         raise ValueError("an object was expected")  # noqa: TRY004 -- of the file, and told like the others
     envelope = {"store": "preview", "version": 1, "not_after": 0, "shopper": "0" * 16}
-    if known.keys() & envelope.keys():
-        raise ValueError(f"{', '.join(sorted(known.keys() & envelope.keys()))} is not told of a sample shopper")
+    fields = ShopperContext.model_fields.keys() - envelope.keys() - {"type"}
+    for field in known.keys() - fields:
+        raise ValueError(no_such("field", field, fields))
     try:
         return ShopperContext.model_validate({**envelope, **known}).compiled()
     except ValidationError as error:

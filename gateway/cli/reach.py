@@ -11,7 +11,8 @@ from gateway.contract.settings import Settings, read_settings
 from gateway.contract.shop import ShopFile, read_shop
 from gateway.errors import ConfigurationError, TryAgain
 from gateway.io.control import ask, follow
-from gateway.io.shop_file import read_shop_file, write_shop_file
+from gateway.io.shop_file import read_shop_file
+from gateway.io.whole_file import write_whole
 
 Result = TypeVar("Result", bound=Strict)
 
@@ -57,7 +58,7 @@ class Gateway:
             raise TryAgain(
                 "was changed by somebody else meanwhile.", where=str(path), do="Nothing was changed; look and try again."
             )
-        write_shop_file(path, shop.to_text())
+        write_whole(path, shop.to_text(), mode=0o640, folder_mode=0o700)
         return False
 
     def become_service_user(self) -> None:

@@ -134,12 +134,9 @@ def _told_by_central(
 
 def _write(path: Path, report: "DayReport", language: 'Literal["de", "en"]') -> None:
     from gateway.cli.report_page import page
-    from gateway.errors import DiskError
+    from gateway.io.whole_file import write_whole
 
-    try:
-        path.write_text(page(report, language), "utf-8")
-    except OSError as error:
-        raise DiskError(f"cannot be written ({error.strerror}).", where=str(path), do="Choose another place.") from error
+    write_whole(path, page(report, language), do="Choose another place.")
 
 
 def _lines(report: "DayReport") -> list[str]:

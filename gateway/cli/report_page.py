@@ -132,7 +132,8 @@ table { border-collapse: collapse; width: 100%; font-size: .85rem; }
 th, td { padding: .3rem .35rem; border-bottom: 1px solid var(--line); }
 td:first-child { overflow-wrap: anywhere; min-width: 7rem; }
 th { text-align: left; font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-.bars { display: grid; grid-template-columns: max-content max-content 1fr; gap: .35rem .8rem; align-items: center; }
+.bars { display: grid; grid-template-columns: fit-content(50%) max-content minmax(3rem, 1fr); gap: .35rem .8rem; }
+.bars { align-items: center; overflow-wrap: anywhere; hyphens: auto; }
 .bars .n { text-align: right; font-variant-numeric: tabular-nums; }
 .bars svg { width: 100%; height: 1.1rem; display: block; } .bars rect { fill: var(--bar); }
 .interval { width: 12rem; height: 1.1rem; display: block; } .interval rect { fill: var(--bar); }

@@ -1,12 +1,13 @@
 """`gateway simulate`: people walk through a simulated shop, and what its receivers hear is recorded with the truth beside it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.core.model import Consent
-from gateway.errors import ConfigurationError, DiskError
+from gateway.errors import ConfigurationError
+from gateway.io.whole_file import write_whole
 from gateway.simulator.bodies import Carriage
 from gateway.simulator.plan_file import read_plan
 from gateway.simulator.sightings import anchors_document, sighting_lines
@@ -79,17 +80,13 @@ def run_simulation(options: Options) -> None:
 
 def _write(path: Path, lines: Iterable[str]) -> int:
     """So many lines; the file is there when it is whole. ``DiskError`` when it cannot be written."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
     written = 0
-    try:
-        try:
-            with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-                for line in lines:
-                    file.write(f"{line}\n")
-                    written += 1
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiskError(f"cannot be written ({error.strerror}).", where=str(path), do="Choose another place.") from error
+
+    def counted() -> Iterator[str]:
+        nonlocal written
+        for line in lines:
+            yield f"{line}\n"
+            written += 1
+
+    write_whole(path, counted(), do="Choose another place.")
     return written

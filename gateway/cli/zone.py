@@ -199,7 +199,9 @@ def evaluate(
 
 def _add(config: Path, name: str, given: dict[str, object], *, replace: bool, as_json: bool) -> None:
     from gateway.cli.change import change, print_changed, print_json
+    from gateway.cli.located_zones import located
     from gateway.cli.reach import Gateway
+    from gateway.contract.control import Status, StatusRequest
     from gateway.contract.shop_edits import with_zone
     from gateway.contract.shop_view import ZoneChanged, zone_view
 
@@ -212,7 +214,7 @@ def _add(config: Path, name: str, given: dict[str, object], *, replace: bool, as
         print_json(ZoneChanged(**changed.model_dump(), zone=zone))
         return
     print_changed(changed, before.shop, after)
-    if not zone.anchors:
+    if name not in located(gateway, after, gateway.ask(StatusRequest(), Status)):
         print(f"next: nobody is located in {name} before an anchor stands there: gateway beacon add NAME --zone {name}")
 
 

@@ -20,8 +20,9 @@ from gateway.contract.strict_json import MAX_BYTES
 from gateway.core.sanitiser import printable
 from gateway.core.zone_model import RecordedSighting, ShopPlan, ZoneModel
 from gateway.core.zone_scores import Filter, Score, announcements, pooled, score
-from gateway.errors import ConfigurationError, DiskError
+from gateway.errors import ConfigurationError
 from gateway.io.input_file import STANDARD_INPUT, read_input
+from gateway.io.whole_file import write_whole
 
 _RESAMPLES = 1000
 _SEED = 1
@@ -34,12 +35,12 @@ def run_learn(recordings: Sequence[Path], anchors: Path | None, out: Path, *, as
 
     plan = _plan(anchors)
     try:
-        model = learn((sighting for path in recordings for sighting in _recorded(path)), plan)
+        model = learn((sighting for path in recordings for sighting in recorded(path)), plan)
     except NotLearnt as error:
         raise ConfigurationError(
             str(error), where=printable(str(recordings[0])), do="Record a walk with zones or positions, or name --anchors."
         ) from error
-    _write(out, ModelFile.of(model).to_text())
+    write_whole(out, ModelFile.of(model).to_text(), do="Check the folder.")
     cell_m = None if model.grid is None else round(model.grid.cell_m, 2)
     said = {
         "model": str(out),
@@ -67,7 +68,7 @@ def run_evaluate(recordings: Sequence[Path], model: Path | None, anchors: Path |
     else:
         plan = _plan(anchors)
         filtering = _plan_filter(plan, printable(str(anchors)))
-    scores = [_score(_recorded(path), filtering, plan) for path in recordings]
+    scores = [_score(recorded(path), filtering, plan) for path in recordings]
     if as_json:
         rows = [
             {"recording": str(path), **_json(found, number)} for path, (found, number) in zip(recordings, scores, strict=True)
@@ -83,7 +84,8 @@ def _plan(anchors: Path | None) -> ShopPlan:
     return ShopPlan() if anchors is None else read_anchors(read_input(anchors, MAX_BYTES), printable(str(anchors)))
 
 
-def _recorded(path: Path) -> list[RecordedSighting]:
+def recorded(path: Path) -> list[RecordedSighting]:
+    """A recording's sightings; ``ConfigurationError`` when there is none."""
     where = "standard input" if path == STANDARD_INPUT else printable(str(path))
     try:
         with os.fdopen(0, "rb", closefd=False) if path == STANDARD_INPUT else path.open("rb") as file:
@@ -189,13 +191,3 @@ def _percent(share: float | None) -> str:
 
 def _seconds(delay_s: float | None) -> str:
     return "never" if delay_s is None else f"{delay_s:.0f} s"
-
-
-def _write(out: Path, text: str) -> None:
-    """Whole or not at all: whoever reads meanwhile sees the old file."""
-    half = out.with_name(f"{out.name}.new")
-    try:
-        half.write_text(text, encoding="utf-8")
-        half.replace(out)
-    except OSError as error:
-        raise DiskError(f"cannot be written ({error.strerror}).", where=printable(str(out)), do="Check the folder.") from error

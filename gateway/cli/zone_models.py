@@ -20,9 +20,10 @@ from gateway.contract.walks import (
 )
 from gateway.core.sanitiser import printable
 from gateway.core.timetable import local_time
-from gateway.errors import ConfigurationError, DiskError
+from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
 from gateway.io.input_file import read_input
+from gateway.io.whole_file import write_whole
 
 if TYPE_CHECKING:
     from gateway.daemon.kept_walks import KeptWalks
@@ -71,12 +72,7 @@ def run_export(config: Path, file: Path, version: int | None, *, as_json: bool) 
     exported = gateway.ask(ExportModelRequest(version=version), ModelExported)
     if exported is None:
         exported = _kept(gateway).export(version)
-    half = file.with_name(f"{file.name}.new")
-    try:
-        half.write_text(exported.model, encoding="utf-8")
-        half.replace(file)
-    except OSError as error:
-        raise DiskError(f"cannot be written ({error.strerror}).", where=printable(str(file)), do="Check the folder.") from error
+    write_whole(file, exported.model, do="Check the folder.")
     if as_json:
         print_json(exported)
     else:

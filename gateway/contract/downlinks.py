@@ -136,8 +136,8 @@ class RosterDelta(SignedDocument):
 class ShopperContext(SignedDocument):
     """What central knows of one shopper and the gateway may use today; replaces whatever an older version said.
 
-    Sent when a visit begins and whenever something changes during it; not retained. It may come late, twice or out of order: the
-    highest ``version`` counts, per shopper.
+    Sent when a visit begins, or at the app's check-in, and whenever something changes afterwards; not retained. It may come late,
+    twice or out of order: the highest ``version`` counts, per shopper.
     """
 
     type: Literal["shopper.context.v1"] = "shopper.context.v1"
@@ -163,7 +163,11 @@ class ShopperContext(SignedDocument):
     saved_offers: Annotated[tuple[PromotionId, ...], Field(max_length=500)] = ()
     """Saved before this visit began, still valid, neither redeemed nor bought nor reminded of since."""
     offers_elsewhere: Annotated[dict[PromotionId, Annotated[int, Field(ge=1)]], Field(max_length=500)] = {}
-    """How often each promotion was granted in other stores today; left out where it was not."""
+    """How often each promotion was granted in other stores today; left out where it was not.
+
+    ``daily_cap`` is each store's own, and caps over several stores are central's to decide: a gateway may spare itself a proposal
+    that this already forbids, and need not look at it. The reference gateway does not, so that nobody decides about such a cap twice.
+    """
 
     def compiled(self) -> conditions.ShopperContext:
         """As audiences ask for it."""

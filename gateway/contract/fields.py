@@ -20,6 +20,7 @@ from pydantic import (
 
 from gateway.core.model import QuietHours
 from gateway.core.money import Money
+from gateway.core.spelling import meant
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999
@@ -147,10 +148,41 @@ class QuietHoursEntry(Strict):
         return QuietHours(minutes_of(self.start), minutes_of(self.end))
 
 
-def explain(error: ValidationError) -> str:
-    """The first three problems of a validation, each with its path, in plain words."""
-    problems = [
-        f"{'.'.join(str(part) for part in e['loc']) or 'document'}: {e['msg']}" for e in error.errors(include_url=False)[:3]
-    ]
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first three problems of a validation, each with its path, in plain words; of a ``model`` also which key was meant."""
+    problems = []
+    for problem in error.errors(include_url=False)[:3]:
+        path = tuple(map(str, problem["loc"]))
+        said = f"{'.'.join(path) or 'document'}: {problem['msg']}"
+        close = None if model is None or problem["type"] != "extra_forbidden" else meant(path[-1], _keys_at(model, path[:-1]))
+        problems.append(said if close is None else f"{said}; {close}")
     more = error.error_count() - len(problems)
-    return "; ".join(problems) + (f"; and {more} more" if more else "") + "."
+    text = "; ".join(problems) + (f"; and {more} more" if more else "")
+    return text if text.endswith("?") else f"{text}."
+
+
+def _keys_at(model: type[BaseModel], path: tuple[str, ...]) -> set[str]:
+    """What an object at ``path`` may hold; that of a union's members together, whose tags stand in the path, too."""
+    schema = model.model_json_schema()
+    here = _whole(schema, schema)
+    for part in path:
+        inner = [
+            each
+            for one in here
+            for each in (
+                one.get("properties", {}).get(part),
+                *one.get("patternProperties", {}).values(),
+                one.get("additionalProperties"),
+                one.get("items"),
+            )
+            if isinstance(each, dict)
+        ]
+        here = [whole for each in inner for whole in _whole(each, schema)] or here
+    return {key for one in here for key in one.get("properties", {})}
+
+
+def _whole(part: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """A part of a JSON schema with what it refers to and chooses from."""
+    if "$ref" in part:
+        return _whole(schema["$defs"][part["$ref"].rpartition("/")[2]], schema)
+    return [part, *(whole for chosen in ("anyOf", "oneOf") for each in part.get(chosen, ()) for whole in _whole(each, schema))]

@@ -105,7 +105,10 @@ class Transmission:
 
 
 def on_air(beacon: BeaconEntry, measured_power_dbm: int) -> bytes:
-    """The 30 octets of advertising data that such a beacon transmits."""
+    """The 30 octets of advertising data that such an iBeacon transmits."""
+    assert beacon.uuid is not None
+    assert beacon.major is not None
+    assert beacon.minor is not None
     frame = IBeacon(UUID(beacon.uuid).bytes, beacon.major, beacon.minor, measured_power_dbm)
     return ad_structures.encode([AdStructure(FLAGS, b"\x06"), ibeacon.encode(frame)])
 
@@ -113,8 +116,11 @@ def on_air(beacon: BeaconEntry, measured_power_dbm: int) -> bytes:
 def render(
     kind: Kind, name: str, title: str, beacon: BeaconEntry, transmission: Transmission, esp32_variant: Esp32Variant = "esp32"
 ) -> str:
-    """The profile of the beacon ``name``, whose zone has this ``title``; ``ValueError`` where `Transmission.problem` has one."""
-    problem = transmission.problem(kind)
+    """The profile of the iBeacon ``name``, whose zone has this ``title``.
+
+    ``ValueError`` where `Transmission.problem` has one, and for a beacon of another format.
+    """
+    problem = transmission.problem(kind) or (None if beacon.format == "iBeacon" else f"{name} is no iBeacon")
     if problem is not None:
         raise ValueError(problem)
     octets = on_air(beacon, transmission.measured_power_dbm)

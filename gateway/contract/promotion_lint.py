@@ -18,6 +18,8 @@ from gateway.contract.promotions import Promotion
 from gateway.contract.shop import ShopFile
 from gateway.core import model
 from gateway.core.conditions import ShopperContext, Situation, can_hold, compiled
+from gateway.core.located import located_zones
+from gateway.core.positioning import ground_of
 from gateway.core.sanitiser import printable
 from gateway.core.spelling import listed, no_such
 from gateway.core.timetable import is_in_force, next_change, next_turn
@@ -91,10 +93,11 @@ class LintReport(Strict):
     """In the order of the file."""
 
 
-def lint(
+def lint(  # noqa: PLR0913 -- each has its name at the call
     document: Mapping[str, Any],
     *,
     shop: ShopFile | None,
+    located: Set[str] | None = None,
     now_ms: int,
     time_zone: tzinfo,
     stock: Mapping[str, StockLine] | None = None,
@@ -103,19 +106,23 @@ def lint(
 ) -> LintReport:
     """What is wrong with a promotions file as it was parsed: each promotion by itself, and one beside the other.
 
-    Without a ``shop`` nothing is said of zones, tags, anchors and shadows; without ``stock`` (by GTIN) nothing of what the
-    inventory says; without ``assets`` (by file name) nothing of pictures. ``contexts`` are sample shoppers of one's own, to whom
+    Without a ``shop`` nothing is said of zones, tags, anchors and shadows; ``located`` are its zones in which somebody can be
+    located, by default those of its anchors and positions. Without ``stock`` (by GTIN) nothing is said of what the inventory
+    says; without ``assets`` (by file name) nothing of pictures. ``contexts`` are sample shoppers of one's own, to whom
     audiences are put besides those at the boundaries that each audience names itself.
     """
     promotions, findings = _read(document)
+    if shop is not None and located is None:
+        compiled_shop = shop.compiled()
+        located = located_zones(compiled_shop, ground_of(compiled_shop))
     order = {_name_of(entry): index for index, entry in reversed([*enumerate(_entries(document))])}
     rules = {promotion.promotion_id: promotion.compiled() for promotion in promotions}
     for promotion in promotions:
         findings += _alone(promotion, rules[promotion.promotion_id], now_ms, time_zone)
         findings += _priced(promotion)
         findings += _for_whom(promotion, rules[promotion.promotion_id], contexts)
-        if shop is not None:
-            findings += _in_the_shop(promotion, shop)
+        if shop is not None and located is not None:
+            findings += _in_the_shop(promotion, shop, located)
         if stock is not None:
             findings += _on_the_shelf(promotion, stock)
         if assets is not None:
@@ -197,7 +204,7 @@ def _read(document: Mapping[str, Any]) -> tuple[list[Promotion], list[Finding]]:
         except ValidationError as error:
             name = _name_of(entry)
             place = "" if name else f"promotions.{index}: "
-            findings.append(_error("invalid", name, place + printable(explain(error), limit=600)))
+            findings.append(_error("invalid", name, place + printable(explain(error, Promotion), limit=600)))
             continue
         if promotion.promotion_id in promotions:
             findings.append(_error("invalid", promotion.promotion_id, "this promotion_id occurs twice."))
@@ -285,7 +292,7 @@ def _pictured(promotion: Promotion, assets: Mapping[str, Asset]) -> Iterable[Fin
 # ---- in the shop --------------------------------------------------------------------------------------------------------------
 
 
-def _in_the_shop(promotion: Promotion, shop: ShopFile) -> Iterable[Finding]:
+def _in_the_shop(promotion: Promotion, shop: ShopFile, located: Set[str]) -> Iterable[Finding]:
     name = promotion.promotion_id
     tags = {tag for zone in shop.zones.values() for tag in zone.tags}
     named_and_known: tuple[tuple[str, Code, tuple[str, ...], Set[str]], ...] = (
@@ -298,7 +305,6 @@ def _in_the_shop(promotion: Promotion, shop: ShopFile) -> Iterable[Finding]:
             more = f" Unknown, too: {listed(unknown[1:])}." if unknown[1:] else ""
             yield _warning(code, name, f"{no_such(kind, unknown[0], known)}{more}")
     named = _zones_of(promotion, shop)
-    located = {anchor.zone for anchor in shop.anchors.values()}
     empty = [zone for zone in named if zone not in located]
     if not named:
         yield _error("unreachable", name, "the shop has none of its zones and tags, so nobody can get it.")

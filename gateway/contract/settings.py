@@ -320,4 +320,4 @@ def read_settings(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError(explain(error), where=str(path), do="Correct the settings file.") from error
+        raise ConfigurationError(explain(error, model), where=str(path), do="Correct the settings file.") from error

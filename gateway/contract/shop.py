@@ -1,11 +1,11 @@
 """The shop file: zones and anchors of one store as one JSON text that a person can read and review."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -16,6 +16,10 @@ from gateway.core import model
 from gateway.errors import ConfigurationError, Untrusted
 
 UuidText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+
+NamespaceText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{20}$"), Field(description="10 octets in hexadecimal.")]
+InstanceText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{12}$"), Field(description="6 octets in hexadecimal.")]
+BeaconIdText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{40}$"), Field(description="20 octets in hexadecimal.")]
 
 Place = Annotated[Corner | None, Field(description="Where it hangs, x and y in metres of the shop's plan.")]
 
@@ -64,15 +68,54 @@ class ReceiverEntry(Strict):
     at: Place = None
 
 
+KEYS = {"iBeacon": ("uuid", "major", "minor"), "Eddystone-UID": ("namespace", "instance"), "AltBeacon": ("beacon_id",)}
+"""By format, the fields that a beacon is registered by."""
+
+
+def _one_key(schema: JsonDict) -> None:
+    schema["oneOf"] = [{"required": [*fields]} for fields in KEYS.values()]
+
+
 class BeaconEntry(Strict):
-    """A fixed iBeacon; its minor is the short id that apps send as their hint."""
+    """A fixed beacon with one key: that of an iBeacon, whose minor is the short id that apps send as their hint, or another's."""
+
+    model_config = ConfigDict(json_schema_extra=_one_key)
 
     kind: Literal["beacon"]
     zone: Annotated[Name, Field(description="Where it stands.")]
-    uuid: UuidText
-    major: Annotated[int, Field(ge=0, le=0xFFFF)]
-    minor: Annotated[int, Field(ge=1, le=0xFFFE, description="Unique in the shop.")]
+    uuid: UuidText | None = None
+    major: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+    minor: Annotated[Annotated[int, Field(ge=1, le=0xFFFE)] | None, Field(description="Unique in the shop.")] = None
     at: Place = None
+    namespace: Annotated[NamespaceText | None, Field(description="Of an Eddystone-UID.")] = None
+    instance: Annotated[InstanceText | None, Field(description="Of an Eddystone-UID.")] = None
+    beacon_id: Annotated[BeaconIdText | None, Field(description="Of an AltBeacon.")] = None
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> Self:
+        begun = [name for name, fields in KEYS.items() if any(getattr(self, field) is not None for field in fields)]
+        if not begun:
+            raise ValueError("a beacon needs the key of one format: " + ", or ".join(_spoken(fields) for fields in KEYS.values()))
+        if len(begun) > 1:
+            raise ValueError(f"a beacon has the key of one format, not of {' and '.join(begun)}")
+        missing = [field for field in KEYS[begun[0]] if getattr(self, field) is None]
+        if missing:
+            raise ValueError(f"the key of an {begun[0]} needs {_spoken(missing)}, too")
+        return self
+
+    @property
+    def format(self) -> str:
+        """Whose key it has: one of `KEYS`."""
+        return next(name for name, fields in KEYS.items() if getattr(self, fields[0]) is not None)
+
+
+def _spoken(fields: Sequence[str]) -> str:
+    """As people list them.
+
+    >>> _spoken(("uuid", "major", "minor"))
+    'uuid, major and minor'
+    """
+    return " and ".join(filter(None, (", ".join(fields[:-1]), fields[-1])))
 
 
 _NOTHING_ELSE: JsonDict = {"additionalProperties": False}
@@ -93,12 +136,18 @@ class ShopFile(Strict):
             for neighbour in zone.neighbours or ():
                 self._known(neighbour, f"zone {name} has the neighbour")
         minors: dict[int, str] = {}
+        keys: dict[model.BeaconKey | None, str] = {}
         for name, anchor in self.anchors.items():
             for zone_name in (anchor.zone, *(anchor.covers if isinstance(anchor, ReceiverEntry) else ())):
                 if zone_name is not None:
                     self._known(zone_name, f"anchor {name} stands in or covers")
-            if isinstance(anchor, BeaconEntry) and minors.setdefault(anchor.minor, name) != name:
+            if not isinstance(anchor, BeaconEntry):
+                continue
+            if anchor.minor is not None and minors.setdefault(anchor.minor, name) != name:
                 raise ValueError(f"beacons {minors[anchor.minor]} and {name} share the minor {anchor.minor}")
+            key = _anchor(name, anchor).key
+            if keys.setdefault(key, name) != name:
+                raise ValueError(f"beacons {keys[key]} and {name} share the key of an {anchor.format}")
         return self
 
     def _known(self, zone: str, what: str) -> None:
@@ -163,12 +212,18 @@ def _zone_entry(zone: model.Zone) -> ZoneEntry:
 def _anchor_entry(anchor: model.Anchor) -> ReceiverEntry | BeaconEntry:
     if anchor.kind == "receiver":
         return ReceiverEntry(kind="receiver", zone=anchor.zone, covers=tuple(sorted(anchor.covers)), at=anchor.at_m)
-    assert anchor.uuid is not None
     assert anchor.zone is not None
-    assert anchor.major is not None
-    assert anchor.minor is not None
-    uuid = str(UUID(bytes=anchor.uuid))
-    return BeaconEntry(kind="beacon", zone=anchor.zone, uuid=uuid, major=anchor.major, minor=anchor.minor, at=anchor.at_m)
+    return BeaconEntry(
+        kind="beacon",
+        zone=anchor.zone,
+        uuid=None if anchor.uuid is None else str(UUID(bytes=anchor.uuid)),
+        major=anchor.major,
+        minor=anchor.minor,
+        at=anchor.at_m,
+        namespace=None if anchor.namespace is None else anchor.namespace.hex(),
+        instance=None if anchor.instance is None else anchor.instance.hex(),
+        beacon_id=None if anchor.beacon_id is None else anchor.beacon_id.hex(),
+    )
 
 
 def _text(shop: dict[str, dict[str, Any]]) -> str:
@@ -184,8 +239,18 @@ def _text(shop: dict[str, dict[str, Any]]) -> str:
 def _anchor(name: str, entry: ReceiverEntry | BeaconEntry) -> model.Anchor:
     if isinstance(entry, ReceiverEntry):
         return model.Anchor(name, "receiver", entry.zone, frozenset(entry.covers), at_m=entry.at)
-    uuid = bytes.fromhex(entry.uuid.replace("-", ""))
-    return model.Anchor(name, "beacon", entry.zone, uuid=uuid, major=entry.major, minor=entry.minor, at_m=entry.at)
+    return model.Anchor(
+        name,
+        "beacon",
+        entry.zone,
+        uuid=None if entry.uuid is None else bytes.fromhex(entry.uuid.replace("-", "")),
+        major=entry.major,
+        minor=entry.minor,
+        at_m=entry.at,
+        namespace=None if entry.namespace is None else bytes.fromhex(entry.namespace),
+        instance=None if entry.instance is None else bytes.fromhex(entry.instance),
+        beacon_id=None if entry.beacon_id is None else bytes.fromhex(entry.beacon_id),
+    )
 
 
 def read_shop(text: bytes, where: str) -> ShopFile:
@@ -193,7 +258,7 @@ def read_shop(text: bytes, where: str) -> ShopFile:
     try:
         return ShopFile.model_validate(strict_json.parse(text, where))
     except ValidationError as error:
-        raise ConfigurationError(explain(error), where=where, do="Correct the shop file.") from error
+        raise ConfigurationError(explain(error, ShopFile), where=where, do="Correct the shop file.") from error
     except Untrusted as error:
         raise ConfigurationError(error.what, where=where, do="Correct the shop file.") from error
 

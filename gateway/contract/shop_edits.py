@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.contract.fields import Name, explain
-from gateway.contract.shop import BeaconEntry, ReceiverEntry, ShopFile
+from gateway.contract.shop import KEYS, BeaconEntry, ReceiverEntry, ShopFile
 from gateway.core.sanitiser import printable
 from gateway.core.spelling import listed, no_such
 from gateway.errors import WrongCommand
@@ -82,7 +82,10 @@ def without_zone(shop: ShopFile, name: str, *, cascade: bool) -> ShopFile:
 
 
 def with_anchor(shop: ShopFile, kind: AnchorKind, name: str, given: Mapping[str, Any], *, replace: bool) -> ShopFile:
-    """Add a beacon or receiver, or with ``replace`` change in an existing one what is ``given`` (fields of its entry)."""
+    """Add a beacon or receiver, or with ``replace`` change in an existing one what is ``given`` (fields of its entry).
+
+    A beacon has the key of one format: one that is given replaces that of another.
+    """
     _check_name(name)
     before = shop.anchors.get(name)
     if before is not None and before.kind != kind:
@@ -93,7 +96,11 @@ def with_anchor(shop: ShopFile, kind: AnchorKind, name: str, given: Mapping[str,
         if zone is not None:
             _check_known("zone", zone, shop.zones)
     anchors = _anchors(shop)
-    anchors[name] = {**anchors.get(name, {"kind": kind}), **given}
+    had = anchors.get(name, {"kind": kind})
+    if any(given.keys() & set(fields) for fields in KEYS.values()):
+        other = {field for fields in KEYS.values() if not given.keys() & set(fields) for field in fields}
+        had = {field: value for field, value in had.items() if field not in other}
+    anchors[name] = {**had, **given}
     return _shop({zone: entry.model_dump() for zone, entry in shop.zones.items()}, anchors)
 
 
@@ -105,7 +112,7 @@ def without_anchor(shop: ShopFile, kind: AnchorKind, name: str) -> ShopFile:
 
 def next_minor(shop: ShopFile) -> int:
     """A free minor: above the highest, so that a beacon that was taken away and still transmits stands for no other; then any."""
-    taken = {entry.minor for entry in shop.anchors.values() if isinstance(entry, BeaconEntry)}
+    taken = {entry.minor for entry in shop.anchors.values() if isinstance(entry, BeaconEntry) and entry.minor is not None}
     above = max(taken, default=_FIRST_MINOR - 1) + 1
     free = above if above <= _LAST_MINOR else next((m for m in range(_FIRST_MINOR, _LAST_MINOR + 1) if m not in taken), None)
     if free is None:
@@ -115,7 +122,8 @@ def next_minor(shop: ShopFile) -> int:
 
 def usual_major(shop: ShopFile) -> int:
     """What most beacons of the shop have; 1 for the first."""
-    majors = Counter(entry.major for entry in shop.anchors.values() if isinstance(entry, BeaconEntry))
+    beacons = (entry for entry in shop.anchors.values() if isinstance(entry, BeaconEntry))
+    majors = Counter(beacon.major for beacon in beacons if beacon.major is not None)
     return majors.most_common(1)[0][0] if majors else 1
 
 

@@ -58,11 +58,17 @@ class BeaconView(Strict):
 
     name: Name
     zone: Name
-    uuid: str
-    major: int
-    minor: int
+    uuid: str | None
+    major: int | None
+    minor: int | None
+    """With the two above the key of an iBeacon; the key of the other formats is ``None``."""
     at: Corner | None
     """x and y in metres; ``None``: not known."""
+    namespace: str | None
+    instance: str | None
+    """Both together the key of an Eddystone-UID."""
+    beacon_id: str | None
+    """The key of an AltBeacon."""
 
 
 class ReceiverView(Strict):
@@ -169,4 +175,18 @@ def zone_view(shop: ShopFile, name: str) -> ZoneView:
 
 def beacon_view(name: str, entry: BeaconEntry) -> BeaconView:
     """One beacon."""
-    return BeaconView(name=name, zone=entry.zone, uuid=entry.uuid.lower(), major=entry.major, minor=entry.minor, at=entry.at)
+    return BeaconView(
+        name=name,
+        zone=entry.zone,
+        uuid=_small(entry.uuid),
+        major=entry.major,
+        minor=entry.minor,
+        at=entry.at,
+        namespace=_small(entry.namespace),
+        instance=_small(entry.instance),
+        beacon_id=_small(entry.beacon_id),
+    )
+
+
+def _small(digits: str | None) -> str | None:
+    return None if digits is None else digits.lower()

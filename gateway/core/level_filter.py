@@ -4,14 +4,19 @@ A zone is as strong as the mean of its two strongest anchors, each averaged over
 a soft maximum. Outside is as strong as the faintest level at which one of the heard zones may be entered. What a phone says
 itself (hint, report) forms a belief of its own that weighs at most one half beside the receivers', and less the older it is: a
 phone tells where it was up to a minute ago.
+
+Most shoppers stand somewhere, and what is heard of them changes nothing. Whose belief only confirmed what is announced is
+**calm**: as long as all levels stay on their side of the gap between the zone and its next rival, the belief is not computed anew
+but repeated, once a second. The first level that leaves its side ends the calm at once, as do a phone's own word, a pause in what
+is heard, and five seconds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from math import exp
+from math import exp, log
 from typing import Literal
 
-from gateway.core.model import AnchorLevel, Instant
+from gateway.core.model import AnchorLevel, Belief, Instant
 from gateway.core.zone_model import RecordedSighting
 
 AVERAGE_MS = 2000.0
@@ -30,6 +35,16 @@ _SECOND_BELOW_DB = 6.0
 _LOUDEST_DBM, _FAINTEST_DBM = 0.0, -110.0
 _SWEEP_MS = 2_000
 _EVIDENCE = 4
+REPEAT_MS = 1_000
+"""A calm belief is repeated this often."""
+_CALM_MS = 5_000
+_CALM_PAUSE_MS = 2_000
+_CALM_BELIEF = 0.8
+"""What the likeliest zone needs: rivals are 5.5 dB fainter then."""
+_SIDE = 0.25
+"""Share of the gap by which a level may come nearer to the middle: half of it is left then, and the zone is likelier than not."""
+_BUCKET_MS = 200
+_TINY = 1e-12
 
 Source = Literal["receiver", "hint", "report"]
 
@@ -54,7 +69,20 @@ Levels = dict[str, Level]
 class Heard:
     """What the anchors know of one shopper."""
 
-    __slots__ = ("at", "by_phone", "by_receivers", "is_pending", "newest_ms")
+    __slots__ = (
+        "at",
+        "belief",
+        "by_phone",
+        "by_receivers",
+        "calm_until_ms",
+        "is_noted",
+        "is_pending",
+        "least_dbm",
+        "most_dbm",
+        "newest_ms",
+        "repeat_ms",
+        "zone",
+    )
 
     def __init__(self, at: Instant) -> None:
         self.by_receivers: Levels = {}
@@ -64,6 +92,16 @@ class Heard:
         """The newest sighting since the last belief, or the newest that the last belief knew."""
         self.is_pending = False
         self.newest_ms = at.mono_ms
+        self.calm_until_ms = 0
+        self.zone: str | None = None
+        self.least_dbm = 0.0
+        self.most_dbm = 0.0
+        """While calm: the likeliest zone, what its anchors may not fall to, and what others may not rise to."""
+        self.belief: Belief | None = None
+        """What is repeated while calm."""
+        self.repeat_ms = 0
+        self.is_noted = False
+        """Heard while calm, and to be repeated at ``repeat_ms``."""
 
     def is_silent(self, now_ms: int) -> bool:
         """Whether everything that is known is too old to be believed."""
@@ -76,6 +114,10 @@ class Heard:
         told = sorted([(-level.dbm, name, level) for name, level in self.by_phone.items()], key=_loudest)
         chosen = sorted([*told[:1], *found[: _EVIDENCE - bool(told)], *told[1:]][:_EVIDENCE], key=_loudest)
         return [AnchorLevel(name, round(level.dbm, 1), level.source) for _, name, level in chosen]
+
+
+def _probability(found: tuple[str, float]) -> float:
+    return found[1]
 
 
 def _loudest(found: tuple[float, str, Level]) -> tuple[float, str, bool]:
@@ -95,6 +137,8 @@ class LevelFilter:
         self._heard: dict[str, Heard] = {}
         self._pending: dict[str, Heard] = {}
         """In the order of hearing."""
+        self._noted: dict[int, list[Heard]] = {}
+        """By a fifth of a second, whose belief is to be repeated then."""
         self._swept_ms: int | None = None
         self._zone_of: dict[str, str | None] = {}
         self.zones: tuple[str, ...] = ()
@@ -109,6 +153,7 @@ class LevelFilter:
         self.zones = tuple(sorted({zone for zone in zone_of.values() if zone is not None}))
         self._outside_of = {zone: outside_of.get(zone, self._outside_dbm) for zone in self.zones} if outside_of else {}
         for heard in self._heard.values():
+            heard.calm_until_ms = 0
             for levels in (heard.by_receivers, heard.by_phone):
                 for anchor in [anchor for anchor in levels if anchor not in zone_of]:
                     del levels[anchor]
@@ -121,6 +166,11 @@ class LevelFilter:
         return bool(self._pending)
 
     @property
+    def repeats_ms(self) -> int | None:
+        """When the next calm belief is to be repeated (monotonic), if any of those shoppers was heard since."""
+        return min(self._noted) * _BUCKET_MS if self._noted else None
+
+    @property
     def pending(self) -> int:
         """How many shoppers were heard that no belief has seen."""
         return len(self._pending)
@@ -129,30 +179,79 @@ class LevelFilter:
         """Take one sighting; False: an impossible level (0 dBm and above, −110 dBm and below) or no anchor of the shop."""
         if not _FAINTEST_DBM < rssi_dbm < _LOUDEST_DBM or anchor not in self._zone_of:
             return False
+        at_ms = at[0]
         heard = self._heard.get(shopper)
         if heard is None:
             heard = self._heard[shopper] = Heard(at)
         levels = heard.by_receivers if source == "receiver" else heard.by_phone
         level = levels.get(anchor)
         if level is None:
-            levels[anchor] = Level(rssi_dbm, at[0], source, self._zone_of[anchor])
+            level = levels[anchor] = Level(rssi_dbm, at_ms, source, self._zone_of[anchor])
         else:
-            elapsed_ms = at[0] - level.at_ms
+            elapsed_ms = at_ms - level.at_ms
             if elapsed_ms > 0:
-                level.at_ms = at[0]
-            level.dbm += (1.0 - exp(-max(elapsed_ms, _LEAST_APART_MS) / AVERAGE_MS)) * (rssi_dbm - level.dbm)
+                level.at_ms = at_ms
+            if elapsed_ms < _LEAST_APART_MS:  # noqa: PLR1730 -- max() takes as long as half of this method
+                elapsed_ms = _LEAST_APART_MS
+            level.dbm += (1.0 - exp(-elapsed_ms / AVERAGE_MS)) * (rssi_dbm - level.dbm)
             level.source = source
-        if not heard.is_pending:
+        if heard.is_pending:
+            if at > heard.at:  # noqa: PLR1730
+                heard.at = at
+        elif at_ms < heard.calm_until_ms and self._stays_calm(heard, level, at_ms):
+            heard.at = at
+        else:
             self._pending[shopper] = heard
             heard.is_pending = True
             heard.at = at
-        elif at > heard.at:
-            heard.at = at
         return True
+
+    def _stays_calm(self, heard: Heard, level: Level, at_ms: int) -> bool:
+        if level.source != "receiver" or at_ms - heard.at[0] > _CALM_PAUSE_MS:
+            return False
+        if level.dbm <= heard.least_dbm if level.zone == heard.zone else level.dbm >= heard.most_dbm:
+            return False
+        if not heard.is_noted:
+            heard.is_noted = True
+            due = heard.repeat_ms // _BUCKET_MS
+            if due in self._noted:
+                self._noted[due].append(heard)
+            else:
+                self._noted[due] = [heard]
+        return True
+
+    def keep_calm(self, heard: Heard, belief: Belief, now_ms: int) -> None:
+        """The belief has only confirmed what is announced: repeat it, if it is clear enough, while nothing speaks against it."""
+        zone, p = max(belief.zones.items(), key=_probability)
+        if p < _CALM_BELIEF or heard.by_phone:
+            return
+        own = [level for level in heard.by_receivers.values() if level.zone == zone]
+        dbm = sorted([level.dbm for level in own])
+        top_dbm = dbm[-1] if len(dbm) == 1 else _strength(dbm[-1], dbm[-2])
+        gap_db = SOFTNESS_DB * log(p / max(1.0 - p, _TINY))
+        heard.zone, heard.belief = zone, belief
+        heard.least_dbm, heard.most_dbm = top_dbm - _SIDE * gap_db, top_dbm - (1.0 - _SIDE) * gap_db
+        heard.calm_until_ms = min(now_ms + _CALM_MS, max([level.at_ms for level in own]) + FORGET_HEARD_MS)
+        heard.repeat_ms = now_ms + REPEAT_MS
+
+    def take_calm(self, now_ms: int) -> list[tuple[Heard, Belief]]:
+        """Whose belief is to be repeated now, as it was."""
+        found = []
+        for due in [due for due in self._noted if due <= now_ms // _BUCKET_MS]:
+            for heard in self._noted.pop(due):
+                # What ended the calm meanwhile is computed anew.
+                if heard.is_noted and heard.belief is not None:
+                    heard.is_noted = False
+                    heard.newest_ms = heard.at[0]
+                    heard.repeat_ms = now_ms + REPEAT_MS
+                    found.append((heard, heard.belief))
+        return found
 
     def forget(self, shopper: str) -> None:
         """Drop everything about one shopper."""
-        self._heard.pop(shopper, None)
+        heard = self._heard.pop(shopper, None)
+        if heard is not None:
+            heard.is_noted = False
         self._pending.pop(shopper, None)
 
     def follows(self, shopper: str) -> bool:
@@ -176,7 +275,8 @@ class LevelFilter:
         else:
             self._pending = {}
         for heard in taken.values():
-            heard.is_pending = False
+            heard.is_pending = heard.is_noted = False
+            heard.calm_until_ms = 0
             heard.newest_ms = max(heard.newest_ms, heard.at[0])
         return taken
 
@@ -203,7 +303,7 @@ class LevelFilter:
     def _share(self, levels: Levels, oldest_ms: int) -> tuple[dict[str, float], float]:
         """Soft maximum over the zones of these anchors and outside; no zones: it is all outside.
 
-        What has been silent for too long is dropped. Asked for everybody who is heard, a few times a second.
+        What has been silent for too long is dropped. Asked for everybody who is heard and not calm, a few times a second.
         """
         shares: dict[str, float] = {}
         second: dict[str, float] | None = None

@@ -134,6 +134,10 @@ class EddystoneEid:
 
 Frame = ShopperToken | IBeacon | AltBeacon | EddystoneUid | EddystoneUrl | EddystoneTlm | EddystoneEncryptedTlm | EddystoneEid
 
+BeaconKey = tuple[bytes, int, int] | tuple[bytes, bytes] | tuple[bytes]
+"""What a fixed beacon is registered by: an iBeacon's UUID, major and minor, an Eddystone-UID's namespace and instance, or an
+AltBeacon's identifier. Keys of two formats are never equal."""
+
 
 @dataclass(slots=True)
 class Reject:
@@ -141,6 +145,19 @@ class Reject:
 
     format: str
     kind: Literal["length", "integrity", "sanity"]
+
+
+def key_of(frame: Frame | Reject | None) -> BeaconKey | None:
+    """What the shop's register would have to hold for this frame to be of its beacon; ``None`` for any other frame.
+
+    >>> key_of(EddystoneUid(b"namespace!", b"serial", -66))
+    (b'namespace!', b'serial')
+    """
+    if isinstance(frame, IBeacon):
+        return frame.uuid, frame.major, frame.minor
+    if isinstance(frame, EddystoneUid):
+        return frame.namespace, frame.instance
+    return (frame.beacon_id,) if isinstance(frame, AltBeacon) else None
 
 
 # ---- the shop -----------------------------------------------------------------------------------------------------------------
@@ -188,6 +205,20 @@ class Anchor:
     """iBeacon key of a fixed beacon; ``minor`` is the short id of the token's hint."""
     at_m: Point | None = None
     """Where it hangs, in the metres of the shop's plan."""
+    namespace: bytes | None = None
+    instance: bytes | None = None
+    """Eddystone-UID of a fixed beacon that has no iBeacon key; no hint can name it."""
+    beacon_id: bytes | None = None
+    """Of an AltBeacon; likewise."""
+
+    @property
+    def key(self) -> BeaconKey | None:
+        """What a fixed beacon is known by on the air; ``None`` for a receiver."""
+        if self.uuid is not None and self.major is not None and self.minor is not None:
+            return self.uuid, self.major, self.minor
+        if self.namespace is not None and self.instance is not None:
+            return self.namespace, self.instance
+        return None if self.beacon_id is None else (self.beacon_id,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +305,8 @@ class Belief:
     """The newest sighting that went into it."""
     anchors: Sequence[AnchorLevel]
     """The strongest, loudest first, as they are when somebody looks."""
+    is_settled: bool = False
+    """Presence has found that it only confirms what is announced."""
 
 
 @dataclass(frozen=True, slots=True)

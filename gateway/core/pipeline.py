@@ -14,13 +14,14 @@ from gateway.core.canaries import Canaries
 from gateway.core.conditions import ShopperContext
 from gateway.core.conflicts import LOUD_DBM, Conflicts
 from gateway.core.contexts import Contexts
-from gateway.core.frames import LARGEST_REMEMBERED, Decoder
+from gateway.core.frames import CONSTANT, LARGEST_REMEMBERED, Decoder, Memo
 from gateway.core.health_news import HealthNews
 from gateway.core.identity import DayRoster, Identity, Opened
 from gateway.core.level_filter import Source
 from gateway.core.model import (
     Anchor,
     BeaconChange,
+    BeaconKey,
     Belief,
     Circumstances,
     ClockQuality,
@@ -33,7 +34,6 @@ from gateway.core.model import (
     Frame,
     HealthChange,
     HealthTold,
-    IBeacon,
     Instant,
     Memory,
     NotEntered,
@@ -53,6 +53,7 @@ from gateway.core.model import (
     Verdict,
     VisitEnded,
     VisitStarted,
+    key_of,
 )
 from gateway.core.offers import Catalogue, Offers
 from gateway.core.positioning import USUAL_ENTER_DBM, Ground, Positioning, ground_of
@@ -91,6 +92,10 @@ class Tuning:
     """Visits are measured, and every promotion is withheld."""
 
 
+Meaning = Anchor | Frame
+"""Of an advertisement: the registered beacon that sends it, or what is in it."""
+
+
 @dataclass(slots=True)
 class _Told:
     """One hint of one minute: when it was first heard, and whether it has been counted, which happens once."""
@@ -108,7 +113,9 @@ class Pipeline:
         self.identity = Identity(tuning.day_start_s, tuning.skew_s, self.counters)
         self._shop = shop
         self._tuning = tuning
-        self._decode = Decoder(tuning.service_uuid16, tuning.company_id, knows=self.identity.knows).decode
+        self._read = Decoder(tuning.service_uuid16, tuning.company_id, knows=self.identity.knows).read
+        self._constant: Memo[Meaning] = Memo()
+        """Of what beacons say for ever."""
         self._positioning = Positioning(shop)
         self._presence = Presence(
             shop, margin=tuning.margin, hold_ms=tuning.hold_ms, visit_gap_ms=tuning.visit_gap_ms, new_id=new_id
@@ -127,7 +134,7 @@ class Pipeline:
         self._conflicts = Conflicts(shop)
         self._forgotten: list[str] = []
         self._remembered: list[PresenceEvent] = []
-        self._beacons_by_key: dict[tuple[bytes, int, int], Anchor] = {}
+        self._beacons_by_key: dict[BeaconKey, Anchor] = {}
         self._beacons_by_short_id: dict[int, Anchor] = {}
         self._ticked_ms = now.mono_ms
         self._housekept_ms = now.mono_ms
@@ -286,32 +293,46 @@ class Pipeline:
         """One advertisement: ``data`` are its AD structures as they were on the air; the address is never an identity."""
         counters = self.counters
         counters.advertisements += 1
-        opened = self._familiar.get(data)
-        if opened is not None and opened.from_ms <= at.wall_ms < opened.until_ms:
-            # What decoding and opening would give again, for a look-up.
-            self._receive_opened(receiver, rssi_dbm, opened, at)
-            return
-        frame = self._decode(data)
-        if type(frame) is IBeacon:
-            beacon = self._beacons_by_key.get((frame.uuid, frame.major, frame.minor))
-            if beacon is None:
-                counters.strangers += 1
-            else:
-                counters.beacons += 1
-                self.canaries.heard(beacon.name, receiver, rssi_dbm, at.mono_ms, address or None)
-                if self._relay is not None:
-                    self._relay.beacon(beacon.name, receiver, rssi_dbm, at.mono_ms)
-        elif frame is None:
-            if address in self._beacon_addresses:
-                self._receive_battery(address, data, at)
-            else:
-                counters.strangers += 1
-        elif type(frame) is ShopperToken:
-            self._receive_token(receiver, rssi_dbm, frame, data, at)
-        elif type(frame) is Reject:
-            _count(counters.rejects, f"{frame.format}.{frame.kind}")
+        # What is repeated costs a look-up, not what decoding and opening would give again.
+        found: Meaning | Reject | None = self._constant.known.get(data)
+        if found is None:
+            opened = self._familiar.get(data)
+            if opened is not None and opened.from_ms <= at[1] < opened.until_ms:
+                self._receive_opened(receiver, rssi_dbm, opened, at)
+                return
+            frame = self._read(data)
+            if frame is None:
+                if address in self._beacon_addresses:
+                    self._receive_battery(address, data, at)
+                else:
+                    counters.strangers += 1
+                return
+            found = self._meaning_of(frame, data)
+        if type(found) is Anchor:
+            self._receive_beacon(found, receiver, address, rssi_dbm, at)
+        elif type(found) is ShopperToken:
+            self._receive_token(receiver, rssi_dbm, found, data, at)
+        elif type(found) is Reject:
+            _count(counters.rejects, f"{found.format}.{found.kind}")
+        elif address in self._beacon_addresses:
+            self._receive_beside(receiver, address, found, at)
         else:
-            self._receive_beside(receiver, address, frame, at)
+            counters.strangers += 1
+
+    def _meaning_of(self, frame: Frame | Reject, data: bytes) -> Meaning | Reject:
+        """The registered beacon of a frame, or the frame itself; what will mean the same next time is remembered."""
+        if isinstance(frame, Reject) or type(frame) not in CONSTANT:
+            return frame
+        key = key_of(frame)
+        found = frame if key is None else self._beacons_by_key.get(key, frame)
+        self._constant.remember(data, found)
+        return found
+
+    def _receive_beacon(self, beacon: Anchor, receiver: str, address: str, rssi_dbm: int, at: Instant) -> None:
+        self.counters.beacons += 1
+        self.canaries.heard(beacon.name, receiver, rssi_dbm, at.mono_ms, address or None)
+        if self._relay is not None:
+            self._relay.beacon(beacon.name, receiver, rssi_dbm, at.mono_ms)
 
     def _receive_battery(self, address: str, data: bytes, at: Instant) -> None:
         """What no format claims, from the address of a registered beacon."""
@@ -324,12 +345,9 @@ class Pipeline:
         name = self._beacon_addresses[address]
         self.canaries.battery(name, at.mono_ms, millivolts=millivolts, percent=percent, temperature_c=temperature_c)
 
-    def _receive_beside(self, receiver: str, address: str, frame: Frame | Reject, at: Instant) -> None:
-        """A frame that names no registered beacon; its address may: beacons send their telemetry between other frames."""
-        name = self.canaries.name_at(address)
-        if name is None:
-            self.counters.strangers += 1
-            return
+    def _receive_beside(self, receiver: str, address: str, frame: Meaning | Reject, at: Instant) -> None:
+        """A frame that names no registered beacon, from the address of one: beacons send telemetry between other frames."""
+        name = self._beacon_addresses[address]
         self.counters.beacons += 1
         if type(frame) is EddystoneTlm:
             self.canaries.telemetry(name, frame, receiver, at.mono_ms)
@@ -476,7 +494,7 @@ class Pipeline:
 
     def next_deadline_ms(self) -> int | None:
         """The monotonic moment at which ``tick`` is wanted next, if nothing is received until then."""
-        deadlines = [self._presence.next_deadline_ms(), self._offers.next_deadline_ms()]
+        deadlines = [self._presence.next_deadline_ms(), self._offers.next_deadline_ms(), self._positioning.repeats_ms]
         if self._offers.is_waiting:
             deadlines.append(self._ticked_ms + TICK_MS)
         if self.canaries.are_awaited:
@@ -605,10 +623,9 @@ class Pipeline:
 
     def _index_beacons(self) -> None:
         beacons = [a for a in self._shop.anchors.values() if a.kind == "beacon"]
-        self._beacons_by_key = {
-            (a.uuid, a.major, a.minor): a for a in beacons if a.uuid and a.major is not None and a.minor is not None
-        }
+        self._beacons_by_key = {key: a for a in beacons if (key := a.key) is not None}
         self._beacons_by_short_id = {a.minor: a for a in beacons if a.minor is not None}
+        self._constant.clear()
 
 
 def _count(counts: dict[str, int], key: str, by: int = 1) -> None:

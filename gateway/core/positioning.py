@@ -253,6 +253,11 @@ class Positioning:
         """Whether there are sightings that no belief has seen yet."""
         return self._levels.has_pending
 
+    @property
+    def repeats_ms(self) -> int | None:
+        """The monotonic moment at which a belief is to be repeated next."""
+        return self._levels.repeats_ms
+
     def forget(self, shopper: str) -> None:
         """Drop everything about one shopper."""
         self._levels.forget(shopper)
@@ -266,13 +271,22 @@ class Positioning:
     def beliefs(self, now: Instant) -> Iterator[Belief]:
         """One belief per shopper heard since the last call, in the order in which they were first heard, one after the other.
 
-        On a floor some may have to wait for the next call, the next second at the latest.
+        Whoever takes a belief says, before taking the next, whether it is settled; then the same comes again once a second while
+        nothing speaks against it. On a floor some may have to wait for the next call, the next second at the latest.
         """
         levels, floor, now_ms = self._levels, self._floor, now[0]
         if floor is None:
             for name, heard in levels.take(now_ms).items():
                 zones, outside = levels.share(heard, now_ms)
-                yield Belief(name, now, zones, outside, heard.at, _Strongest(heard))
+                belief = Belief(name, now, zones, outside, heard.at, _Strongest(heard))
+                yield belief
+                if belief.is_settled:
+                    levels.keep_calm(heard, belief, now_ms)
+            for heard, belief in levels.take_calm(now_ms):
+                belief.at, belief.heard_at, belief.is_settled = now, heard.at, False
+                yield belief
+                if not belief.is_settled:
+                    heard.calm_until_ms = 0
             return
         taken = levels.take(now_ms, max(_LEAST_AT_ONCE, levels.pending // 4))
         placed = floor.beliefs(taken, now_ms)

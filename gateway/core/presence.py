@@ -215,6 +215,7 @@ class Presence:
                 # Heard elsewhere the stay may end sooner than by silence.
                 self._enqueue(visit)
             if p > _SURE and following is not None and following.candidate is None and following.announcer.zone == current:
+                belief.is_settled = True
                 return []
         if following is None:
             following = self._following[shopper] = _Following(Announcer(self._margin, current), belief.at[0])

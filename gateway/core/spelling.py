@@ -22,10 +22,20 @@ def no_such(kind: str, name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     sentence = f"there is no {kind} {printable(name, _MAX_NAME)}; "
-    close = get_close_matches(name[:_MAX_NAME], names, cutoff=0.7)
-    if close:
-        return f"{sentence}did you mean {' or '.join(close)}?"
+    close = meant(name, names)
+    if close is not None:
+        return f"{sentence}{close}"
     return sentence + (f"there are: {listed(names)}." if names else "there is none at all.")
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The question after a name that is none of ``known``; ``None`` where it resembles none of them.
+
+    >>> meant("segmnets", ["segments", "stopped"])
+    'did you mean segments?'
+    """
+    close = get_close_matches(name[:_MAX_NAME], sorted(known), cutoff=0.7)
+    return f"did you mean {' or '.join(close)}?" if close else None
 
 
 def listed(names: Iterable[str]) -> str:

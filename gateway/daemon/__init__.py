@@ -375,7 +375,7 @@ class Daemon:
     async def _keep_what_was_answered(self) -> None:
         verdicts, self._verdicts = self._verdicts, []
         ack, self._ack = self._ack, None
-        calls = [self._store.decide(verdict, wall_ms) for verdict, wall_ms in verdicts]
+        calls = [self._store.decide(verdicts)] if verdicts else []
         if ack is not None:
             calls.append(self._delivery.acknowledged(ack.epoch, ack.seq))
         await asyncio.gather(*calls)

@@ -6,7 +6,6 @@ the settings name a number, the address that it had when it was first seen is ke
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -24,10 +23,11 @@ from gateway.core.pipeline import Pipeline
 from gateway.core.recovery import Ladder, RecoveryMemory
 from gateway.core.sanitiser import printable
 from gateway.daemon.ears import EarCondition, Heard
-from gateway.errors import TryAgain
+from gateway.errors import DiskError, TryAgain
 from gateway.io.radio_link import RadioLink
 from gateway.io.scanner import Patience, Scanner, ScannerState, Turn
 from gateway.io.scanner.bluez import Adapter, BlueZ
+from gateway.io.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -280,16 +280,7 @@ class _File:
 
     def _keep(self, kept: _Kept) -> None:
         self._kept = kept
-        temporary = self._path.with_name(f"{self._path.name}.new")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(kept.model_dump(mode="json"), file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            log.warning("%s cannot be written (%s)", self._path, error.strerror)
+            write_whole(self._path, json.dumps(kept.model_dump(mode="json")), mode=0o600, folder_mode=0o700)
+        except DiskError as error:
+            log.warning("%s", error)

@@ -46,7 +46,7 @@ from gateway.daemon.technicians import TestShoppers
 from gateway.daemon.walks import WalkQuestion, Walks
 from gateway.errors import ConfigurationError, GatewayError, TryAgain
 from gateway.io.clock import Clock
-from gateway.io.shop_file import write_shop_file
+from gateway.io.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Shops:
         async with self._changing:
             if digest_of(self.shop) != replaces:
                 raise TryAgain("the shop was changed by somebody else meanwhile.", do="Nothing was changed; look and try again.")
-            await asyncio.to_thread(write_shop_file, self._path, shop.to_text())
+            await asyncio.to_thread(write_whole, self._path, shop.to_text(), mode=0o640, folder_mode=0o700)
             self.shop = shop
             compiled = shop.compiled()
             model = self._pipeline.zone_model

@@ -239,6 +239,8 @@ async def _aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return await asyncio.to_thread(work, *args, **kwargs)
     finally:
+        # What was made meanwhile would be gone through at once, all of it.
+        gc.freeze()
         gc.enable()
 
 

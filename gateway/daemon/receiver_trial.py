@@ -7,7 +7,7 @@ from statistics import median
 
 from gateway.contract.control import BeaconHeard, ReceiverStatus, ReceiverTested, Status, TestReceiverRequest
 from gateway.core.frames import Decoder
-from gateway.core.model import Anchor, IBeacon, Shop
+from gateway.core.model import Anchor, Shop, key_of
 from gateway.core.pipeline import Pipeline
 from gateway.core.spelling import no_such
 from gateway.errors import ConfigurationError
@@ -29,11 +29,10 @@ class Trials:
 
     def heard(self, receiver: str, rssi_dbm: int, data: bytes) -> None:
         """An advertisement of a receiver that is tried."""
-        frame = self._decode(data)
-        if type(frame) is IBeacon:
+        key = key_of(self._decode(data))
+        if key is not None:
             anchors = self._pipeline.shop.anchors.values()
-            key = (frame.uuid, frame.major, frame.minor)
-            beacon = next((a for a in anchors if a.kind == "beacon" and (a.uuid, a.major, a.minor) == key), None)
+            beacon = next((a for a in anchors if a.kind == "beacon" and a.key == key), None)
             if beacon is not None:
                 self.beacon(beacon.name, receiver, rssi_dbm, 1)
 

@@ -20,7 +20,7 @@ from gateway.contract.messages import GatewayStatus
 from gateway.contract.settings import Settings
 from gateway.core.deciding import LAST_TERM, Claim, Deciding
 from gateway.errors import ConfigurationError
-from gateway.io.shop_file import write_shop_file
+from gateway.io.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -125,4 +125,4 @@ class Role:
 
 
 def _write(path: Path, text: str) -> None:
-    write_shop_file(path, text + "\n")
+    write_whole(path, text + "\n", mode=0o640, folder_mode=0o700)

@@ -3,9 +3,7 @@
 Kept in a file beside the database, readable by the service alone, because the keys recognise a phone on every day.
 """
 
-import contextlib
 import json
-import os
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from gateway.core.model import Consent, Instant, RosterEntry, Step
 from gateway.core.pipeline import Pipeline
 from gateway.core.token import derive_day_key, derive_pseudonym
 from gateway.errors import ConfigurationError, DiskError
+from gateway.io.whole_file import write_whole
 
 MAX_TEST_SHOPPERS = 8
 _LAST_OFFERS = 5
@@ -113,24 +112,13 @@ class TestShoppers:
 
     def _keep(self) -> None:
         text = json.dumps([known.kept.model_dump(mode="json") for known in self._known.values()])
-        temporary = self._path.with_name(f"{self._path.name}.new")
+        if self._known:
+            write_whole(self._path, text, mode=0o600, folder_mode=0o700, do="Check folder and free space.")
+            return
         try:
-            if not self._known:
-                self._path.unlink(missing_ok=True)
-                return
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
+            self._path.unlink(missing_ok=True)
         except OSError as error:
-            raise DiskError(
-                f"the test shoppers cannot be kept ({error.strerror}).", where=str(self._path), do="Check folder and free space."
-            ) from error
+            raise DiskError(f"cannot be deleted ({error.strerror}).", where=str(self._path), do="Check the folder.") from error
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from gateway.contract.walks import (
     ZonesVerified,
 )
 from gateway.core.frames import Decoder
-from gateway.core.model import IBeacon, Instant
+from gateway.core.model import Instant, key_of
 from gateway.core.pipeline import Pipeline
 from gateway.core.positioning import plan_of
 from gateway.core.spelling import listed, no_such
@@ -152,11 +152,9 @@ class Walks:
 
     def heard(self, receiver: str, rssi_dbm: int, data: bytes, at: Instant) -> None:
         """An advertisement, while a beacon is followed."""
-        frame = self._decode(data)
+        key = key_of(self._decode(data))
         anchor = self._pipeline.shop.anchors.get(self.beacon or "")
-        if type(frame) is not IBeacon or anchor is None:
-            return
-        if (frame.uuid, frame.major, frame.minor) == (anchor.uuid, anchor.major, anchor.minor):
+        if key is not None and anchor is not None and key == anchor.key:
             self._beacon_heard(receiver, rssi_dbm, at.mono_ms)
 
     def beacon_heard(self, beacon: str, receiver: str, rssi_dbm: int, count: int) -> None:

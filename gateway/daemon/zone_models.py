@@ -16,7 +16,7 @@ from gateway.core.pipeline import Pipeline
 from gateway.core.positioning import Ground, ground_of
 from gateway.core.zone_model import ZoneModel
 from gateway.errors import ConfigurationError, DiskError, GatewayError
-from gateway.io.shop_file import write_shop_file
+from gateway.io.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def put(folder: Path, model: ZoneModel, *, use: bool = True) -> int:
     """
     kept = versions(folder)
     version = max(kept, default=0) + 1
-    write_shop_file(_path(folder, version), ModelFile.of(model).to_text())
+    _write(_path(folder, version), ModelFile.of(model).to_text())
     if use:
         choose(folder, version)
     in_force = current(folder)
@@ -99,7 +99,11 @@ def choose(folder: Path, version: int | None) -> None:
     if version not in versions(folder):
         have = ", ".join(map(str, versions(folder))) or "none"
         raise ConfigurationError(f"there is no zone model {version}; kept are: {have}.", where=str(folder))
-    write_shop_file(folder / _CURRENT, f"{version}\n")
+    _write(folder / _CURRENT, f"{version}\n")
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, text, mode=0o640, folder_mode=0o700)
 
 
 def _path(folder: Path, version: int) -> Path:

@@ -7,12 +7,10 @@
     walks/models.made.json   what is known of the kept zone models besides the models
 """
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
-from gateway.errors import ConfigurationError, DiskError
+from gateway.errors import ConfigurationError
+from gateway.io.whole_file import write_whole
 
 _RECORDING, _ABOUT, _MODELS = ".jsonl", ".json", "models.made"
 MAX_BYTES = 64 * 1024 * 1024
@@ -59,28 +57,7 @@ class WalkFiles:
         self._write(f"{_MODELS}{_ABOUT}", text)
 
     def _write(self, name: str, text: str) -> None:
-        temporary: str | None = None
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # mkstemp makes files that their owner alone may read and write.
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.folder / name)
-            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    Path(temporary).unlink()
-            raise DiskError(
-                f"cannot be written ({error.strerror}).", where=str(self.folder / name), do="Check folder, owner and free space."
-            ) from error
+        write_whole(self.folder / name, text, mode=0o600, folder_mode=0o700, do="Check folder, owner and free space.")
 
 
 def _read(path: Path) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.central import reactions, records, retention, shopping, visits
+from gateway.central import check_ins, reactions, records, retention, shopping, visits
 from gateway.contract.messages import Receipt
 from gateway.core.model import Consent
 from gateway.errors import Untrusted
@@ -26,6 +26,42 @@ def chain(tmp_path: Path) -> Chain:
     made = Chain(tmp_path, *PROMOTIONS)
     made.enrol("anna", "ben")
     return made
+
+
+# ---- check-ins ------------------------------------------------------------------------------------------------------------
+
+
+def expected(chain: Chain, at_ms: int = NOW_MS, store: str = "north") -> list[tuple[str, bool]]:
+    return [(who.rid, who.is_told) for who in chain.desks[store].expected(chain.db, at_ms)]
+
+
+@pytest.mark.parametrize(
+    ("consent", "is_expected"),
+    [(Consent.OFFERS, True), (BOTH, True), (Consent.ANALYTICS, False), (Consent.NONE, False)],
+)
+def test_only_who_wants_offers_is_expected(chain: Chain, consent: Consent, *, is_expected: bool) -> None:
+    chain.enrol("chiara", consent=consent)
+    assert check_ins.check_in(chain.db, "chiara", "north", NOW_MS)
+    assert expected(chain) == ([(chain.rid("chiara"), False)] if is_expected else [])
+    assert expected(chain, store="south") == []
+
+
+def test_a_check_in_lasts_for_half_an_hour_and_is_told_once(chain: Chain) -> None:
+    for name in ("anna", "ben"):
+        check_ins.check_in(chain.db, name, "north", NOW_MS)
+    check_ins.note_told(chain.db, "north")
+    check_ins.check_in(chain.db, "anna", "north", NOW_MS + 10 * MINUTE_MS)
+    assert sorted(expected(chain, NOW_MS + 11 * MINUTE_MS)) == sorted([(chain.rid("anna"), False), (chain.rid("ben"), True)])
+    assert [rid for rid, _ in expected(chain, NOW_MS + 30 * MINUTE_MS)] == [chain.rid("anna")]
+    retention.forget_old(chain.db, NOW_MS + 30 * MINUTE_MS)
+    assert chain.db.execute("SELECT inbox FROM check_in").fetchall() == [("anna",)]
+    records.opt_out(chain.db, "anna")
+    assert chain.db.execute("SELECT * FROM check_in").fetchall() == []
+
+
+def test_nobody_who_is_not_enrolled_checks_in(chain: Chain) -> None:
+    assert not check_ins.check_in(chain.db, "nobody", "north", NOW_MS)
+    assert expected(chain) == []
 
 
 # ---- visits -------------------------------------------------------------------------------------------------------------------

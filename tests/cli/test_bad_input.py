@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gateway.core.sanitiser import printable
 from tests.cli.forked import Done, Forked
 
 EXIT_CODES = {0, 2, 69, 74, 75, 78, 130}
@@ -30,6 +31,8 @@ def well_behaved(done: Done, *command: object) -> None:
     for text in (done.stdout, done.stderr):
         assert "Traceback" not in text, (command, text)
         assert "\x1b" not in text, (command, text)
+    for line in done.stderr.split("\n"):
+        assert printable(line, 100_000) == line, (command, done.stderr)
     if done.returncode not in {0, 2} and not done.stdout:
         lines = done.stderr.splitlines()
         assert lines[-1].startswith("gateway: "), (command, done.stderr)
@@ -55,6 +58,19 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "gateway.toml"
     file.write_text(f'{PLAIN}state_dir = "{tmp_path}"\n[chain]\nbeacon_uuid = "{UUID}"\n')
     return file
+
+
+@pytest.mark.parametrize(
+    "typed", ["a\u202eb", "a\x1b[31mb", "a\u2028Error: all is well", "a\nError: all is well", "\udcff", "a" * 100_000]
+)
+@pytest.mark.parametrize("command", [("{}",), ("zone", "{}"), ("zone", "add", "x", "--{}"), ("zone", "add", "x", "{}")])
+def test_what_the_usage_repeats_cannot_steer_a_terminal(gateway: Forked, command: tuple[str, ...], typed: str) -> None:
+    done = gateway.run(*(word.format(typed) for word in command))
+    assert (done.returncode, done.stdout) == (2, "")
+    well_behaved(done, *command)
+    assert "Usage: gateway" in done.stderr
+    assert "\nError: all is well" not in done.stderr
+    assert len(done.stderr) <= 2000
 
 
 @pytest.mark.slow

@@ -24,6 +24,28 @@ def rows(config: Path, question: str) -> list[tuple[object, ...]]:
     return transact(config.parent / "central" / "central.db", CENTRAL, lambda db: db.execute(question).fetchall())
 
 
+def test_an_app_checks_in_where_it_is_not_enrolled_yet(gateway: Forked, config: Path) -> None:
+    config.write_text(config.read_text() + "[stores.south]\nstore_number = 4712\n")
+    done = gateway.run("central", "check-in", "anna", "--store", "south", "--config", config)
+    assert (done.returncode, done.stdout) == (0, "anna is expected in south\n")
+    assert rows(config, "SELECT store, inbox FROM check_in") == [("south", "anna")]
+    assert rows(config, "SELECT store FROM member ORDER BY store") == [("demo",), ("south",)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("zoe",), "zoe: is not enrolled. Nothing was changed."),
+        (("anna", "--store", "mars"), "mars: is no store of this central"),
+    ],
+)
+def test_who_cannot_check_in(gateway: Forked, config: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = gateway.run("central", "check-in", *arguments, "--config", config)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert said in done.stderr
+    assert rows(config, "SELECT store FROM check_in") == []
+
+
 def test_a_profile_is_replaced_whole(gateway: Forked, config: Path) -> None:
     first = ("--segment", "family", "--segment", "vip", "--watch", "4006381333931", "--language", "de", "--card", "928-1")
     assert gateway.run("central", "profile", "anna", *first, "--config", config).stdout == "anna: profile replaced\n"

@@ -110,6 +110,27 @@ def test_a_registered_beacon_is_named(shop_file: Path) -> None:
     assert decode_json(IBEACON.replace("0007", "0008"), "--shop", str(shop_file))["outcome"] == "stranger"
 
 
+def test_a_beacon_that_is_registered_by_another_key_is_named(tmp_path: Path) -> None:
+    uid = decode_json(EDDYSTONES["eddystone-uid"])["fields"]
+    file = tmp_path / "shop.json"
+    beacons = {
+        "milk": {"namespace": uid["namespace"], "instance": uid["instance"]},
+        "cork": {"beacon_id": decode_json(ALTBEACON)["fields"]["beacon_id"]},
+    }
+    anchors = {name: {"kind": "beacon", "zone": "dairy", **key} for name, key in beacons.items()}
+    file.write_text(json.dumps({"zones": {"dairy": {}}, "anchors": anchors}))
+    for payload, name, called in (
+        (EDDYSTONES["eddystone-uid"], "milk", "An Eddystone-UID"),
+        (ALTBEACON, "cork", "An AltBeacon"),
+    ):
+        assert decode_json(payload)["outcome"] == "beacon"
+        assert decode_json(payload)["explanation"].startswith(called)
+        explained = decode_json(payload, "--shop", str(file))
+        assert explained["outcome"] == "registered"
+        assert f"{name} in zone dairy" in explained["explanation"]
+    assert decode_json(EDDYSTONES["eddystone-url"], "--shop", str(file))["outcome"] == "stranger"
+
+
 @pytest.mark.parametrize(("name", "payload"), [*EDDYSTONES.items(), ("altbeacon", ALTBEACON), ("shopper", FORM_U)])
 def test_every_format_is_named_and_its_fields_told(name: str, payload: str) -> None:
     explained = decode_json(payload)

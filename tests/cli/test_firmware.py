@@ -72,7 +72,11 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 def expected_octets(beacon: BeaconEntry, measured_power_dbm: int) -> bytes:
-    frame = IBeacon(bytes.fromhex(beacon.uuid.replace("-", "")), beacon.major, beacon.minor, measured_power_dbm)
+    uuid, major, minor = beacon.uuid, beacon.major, beacon.minor
+    assert uuid is not None
+    assert major is not None
+    assert minor is not None
+    frame = IBeacon(bytes.fromhex(uuid.replace("-", "")), major, minor, measured_power_dbm)
     return ad_structures.encode([AdStructure(FLAGS, b"\x06"), ibeacon.encode(frame)])
 
 
@@ -114,7 +118,7 @@ def test_esphome_is_told_the_beacon_and_nothing_else(
         "logger": {"level": "WARN"},
         "esp32_ble_beacon": {
             "type": "iBeacon",
-            "uuid": beacon.uuid.lower(),
+            "uuid": str(beacon.uuid).lower(),
             "major": beacon.major,
             "minor": beacon.minor,
             "measured_power": transmission.measured_power_dbm,
@@ -211,7 +215,7 @@ def test_what_somebody_wrote_is_not_overwritten_without_force(tmp_path: Path, ch
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--beacon", "shelf-8"], "shelf-8 is no beacon of this shop; its beacons are: shelf-7"),
+        (["--beacon", "shelf-8"], "shelf-8 is no beacon of this shop; its iBeacons are: shelf-7"),
         (["--beacon", "door"], "door is no beacon of this shop"),
         (["--tx-power-dbm", "4"], "esphome transmits with -12"),
         (["--kind", "espruino", "--tx-power-dbm", "9"], "espruino transmits with -40"),
@@ -231,7 +235,14 @@ def test_a_shop_without_beacons_and_a_file_in_the_way_are_one_sentence(tmp_path:
     shop = tmp_path / "shop.json"
     shop.write_text('{"zones": {}, "anchors": {}}')
     done = CliRunner().invoke(app, ["firmware", "render", "--shop", str(shop), "--out", str(tmp_path)])
-    assert "no anchor of this shop is a beacon" in str(done.exception)
+    assert "no anchor of this shop is an iBeacon" in str(done.exception)
+    milk = {"kind": "beacon", "zone": "dairy", "namespace": "00" * 10, "instance": "00" * 6}
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"zones": {"dairy": {}}, "anchors": {"milk": milk, "shelf": BEACON.model_dump()}}))
+    done = CliRunner().invoke(app, ["firmware", "render", "--shop", str(other), "--out", str(tmp_path), "--beacon", "milk"])
+    assert "milk is an Eddystone-UID" in str(done.exception)
+    done = CliRunner().invoke(app, ["firmware", "render", "--shop", str(other), "--out", str(tmp_path), "--json"])
+    assert {file["beacon"] for file in json.loads(done.output)["files"]} == {"shelf"}
     done = CliRunner().invoke(app, ["firmware", "render", "--shop", str(EXAMPLE_SHOP), "--out", str(shop)])
     assert "Name another folder with --out" in str(done.exception)
 

@@ -93,6 +93,26 @@ def test_a_context_may_come_as_a_file_and_each_condition_is_told(marketing: Mark
     assert "a: segments contains family: family, holds" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"segmnets": ["family"]}', "there is no field segmnets; did you mean segments?"),
+        ('{"segments": "family"}', "segments: "),
+        ('{"segments": ', "not strict JSON"),
+        ('{"\\u202e": 1}', "there is no field \\u202e; there are: "),
+    ],
+)
+def test_a_context_file_that_is_wrong_is_named_with_what_is_meant(
+    marketing: Marketing, tmp_path: Path, text: str, words: str
+) -> None:
+    known = tmp_path / "context.json"
+    known.write_text(text)
+    done = marketing.preview(offer("a"), options=("--zone", "dairy", "--context", known))
+    refused(done, 78, words)
+    assert str(known) in done.stderr
+    assert 'Write it like {"segments": ["family"]}.' in done.stderr
+
+
 def test_quiet_hours_and_windows_count(marketing: Marketing) -> None:
     evening = offer("evening", windows=[{"start": "17:00", "end": "20:00"}])
     assert marketing.gets(evening) == ["enters evening nothing outside_window"]
@@ -107,12 +127,14 @@ def test_a_zone_without_promotions(marketing: Marketing) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        ((), 2, "--zone ZONE or --reach DATE"),
+        ((), 2, "--zone ZONE or --reach DATE|RECORDING"),
         (("--zone", "dary"), 2, "did you mean dairy"),
         (("--zone", "dairy", "--at", "noon"), 2, "--at noon"),
         (("--zone", "dairy", "--shopper", "family"), 2, "field=value"),
         (("--zone", "dairy", "--shopper", "visits_30_days=many"), 2, "a whole number"),
-        (("--zone", "dairy", "--shopper", "shoe_size=43"), 2, "of the shopper"),
+        (("--zone", "dairy", "--shopper", "shoe_size=43"), 2, "--shopper: there is no field shoe_size; there are:"),
+        (("--zone", "dairy", "--shopper", "segmnets=family"), 2, "--shopper: there is no field segmnets; did you mean segments?"),
+        (("--zone", "dairy", "--shopper", "version=3"), 2, "there is no field version"),
         (("--zone", "dairy", "--quiet", "always"), 2, "--quiet always"),
     ],
 )
@@ -156,3 +178,100 @@ def test_what_central_alone_knows_is_counted_at_most_or_for_such_a_shopper(gatew
     assert most["at_most"]
     assert most["shoppers"] == family["shoppers"] > 0 == student["shoppers"]
     assert "at most" in gateway.run(*arguments).stdout
+
+
+# ---- the reach in a recording -------------------------------------------------------------------------------------------------
+
+HEARD = {"dairy": ("a", "b"), "wine": ("b", "a")}
+TEN = 1_789_380_000
+"""2026-09-14 10:00, UTC."""
+
+
+def sightings(shopper: str, *stays: tuple[str, int, int], begin: float = TEN) -> list[Json]:
+    """``stays``: (zone, from, until) in seconds; heard twice a second, loud where the shopper is and faint next door."""
+    found = []
+    for zone, start, end in stays:
+        near, far = HEARD[zone]
+        for half in range(2 * start, 2 * end):
+            for anchor, rssi in ((near, -55), (far, -86)):
+                found.append({"t": begin + half / 2, "shopper": shopper, "anchor": anchor, "rssi": rssi})
+    return found
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Three shoppers: dairy then wine; wine only; the first one again two hours later."""
+    file = tmp_path / "day.jsonl"
+    lines = [
+        *sightings("anna", ("dairy", 0, 90), ("wine", 90, 150)),
+        *sightings("ben", ("wine", 10, 60)),
+        *sightings("anna", ("dairy", 7200, 7260)),
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def reached(
+    marketing: Marketing, recording: Path, *promotions: Json, options: tuple[object, ...] = ()
+) -> dict[str, tuple[int, ...]]:
+    """By promotion: shoppers, visits, offers, pushes."""
+    found = marketing.preview(*promotions, options=("--reach", recording, *options, "--json")).json
+    assert (found["shoppers"], found["visits"]) == (2, 3)
+    return {p["promotion_id"]: (p["shoppers"], p["visits"], p["offers"], p["pushes"]) for p in found["promotions"]}
+
+
+def test_a_recording_tells_whom_promotions_would_have_reached_without_any_gateway(marketing: Marketing, recording: Path) -> None:
+    promotions = (
+        offer("once"),
+        offer("often", daily_cap=9, kind="service"),
+        offer("wine", zones=["wine"]),
+        offer("long", trigger="dwell", dwell_s=70),
+        offer("noon", windows=[{"start": "12:00", "end": "13:00"}], kind="info"),
+    )
+    assert reached(marketing, recording, *promotions) == {
+        "once": (1, 1, 1, 1),
+        "often": (1, 2, 2, 2),
+        "wine": (2, 2, 2, 1),
+        "long": (1, 1, 1, 0),
+        "noon": (1, 1, 1, 0),
+    }
+
+
+def test_a_recording_that_counts_from_zero_begins_when_it_is_said(marketing: Marketing, tmp_path: Path, recording: Path) -> None:
+    evening = offer("evening", kind="info", windows=[{"start": "17:00", "end": "18:00"}])
+    assert reached(marketing, recording, evening)["evening"] == (0, 0, 0, 0)
+    lines = [json.loads(line) for line in recording.read_text().splitlines()]
+    recording.write_text("".join(json.dumps({**line, "t": line["t"] - TEN}) + "\n" for line in lines))
+    assert reached(marketing, recording, evening, options=("--at", "2026-09-14T17:00"))["evening"] == (1, 1, 1, 0)
+    refused(marketing.preview(evening, options=("--reach", recording)), 2, "Say when it begins: --at")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no sighting"),
+        ('{"t": 1}\n', "day.jsonl, line 1"),
+        ('{"t": 1789380000, "shopper": "s", "anchor": "elsewhere", "rssi": -60}\n', "by an anchor of this shop"),
+    ],
+)
+def test_what_is_no_recording_of_this_shop(marketing: Marketing, recording: Path, text: str, words: str) -> None:
+    recording.write_text(text)
+    refused(marketing.preview(offer("a"), options=("--reach", recording)), 78, words)
+
+
+def test_what_is_neither_a_date_nor_a_file(marketing: Marketing) -> None:
+    refused(marketing.preview(offer("a"), options=("--reach", "yesterday")), 2, "neither a date such as 2026-11-21 nor a file")
+
+
+def test_a_simulated_walk_reaches_everybody_who_walked_by_the_shop_of_a_gateway(
+    gateway: Forked, shown: Shown, tmp_path: Path
+) -> None:
+    walk, file = tmp_path / "walk.jsonl", tmp_path / "p.json"
+    assert gateway.run("simulate", "--out", walk, "--shoppers", 3, "--strangers", 0, "--arrivals-s", 10).returncode == 0
+    file.write_text(json.dumps({"promotions": [{"promotion_id": "hello", "long_title": TITLE, "trigger": "visit_start"}]}))
+    arguments = ("--reach", walk, "--at", "2026-11-21T10:00", "--config", shown.folder / "gateway.toml")
+    assert gateway.run("offer", "preview", file, *arguments).stdout.splitlines() == [
+        "3 shoppers, 3 visits",
+        "promotion  shoppers  visits  offers  pushes  withheld",
+        "hello      3         3       3       3       –",
+    ]

@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.shop import ShopFile, read_shop
+from gateway.core.positioning import ground_of
+from gateway.daemon.zone_models import put
 from tests.cli.forked import Done, Forked
 
 PROGRAM = Path(sys.executable).with_name("gateway")
@@ -145,7 +147,7 @@ def test_replace_changes_what_is_named_and_keeps_the_rest(shop: Shop) -> None:
     shop("beacon add shelf-7 --zone wine --replace")
     shop("receiver add ceiling --zone wine --replace")
     anchors = shop.kept().anchors
-    assert anchors["shelf-7"].model_dump() == {**SHOP["anchors"]["shelf-7"], "zone": "wine", "at": None}
+    assert anchors["shelf-7"].model_dump(exclude_none=True) == {**SHOP["anchors"]["shelf-7"], "zone": "wine"}
     assert anchors["ceiling"].model_dump() == {"kind": "receiver", "zone": "wine", "covers": ("wine",), "at": None}
 
 
@@ -159,6 +161,7 @@ def test_what_is_as_it_was_is_not_written_again(shop: Shop) -> None:
 def test_a_new_beacon_has_the_next_minor_and_the_usual_major(shop: Shop) -> None:
     assert shop("beacon add shelf-8 --zone dairy --json").json["beacon"] == {
         "name": "shelf-8", "zone": "dairy", "uuid": UUID, "major": 3, "minor": 108, "at": None,
+        "namespace": None, "instance": None, "beacon_id": None,
     }  # fmt: skip
     shop("beacon add last --zone dairy --minor 65534")
     # Above the highest there is none: the lowest that is free.
@@ -166,6 +169,42 @@ def test_a_new_beacon_has_the_next_minor_and_the_usual_major(shop: Shop) -> None
     other = "00000000-0000-4000-8000-00000000000A"
     made = shop("beacon add shelf-10 --zone dairy --json --major 0 --uuid", other).json["beacon"]
     assert (made["uuid"], made["major"]) == (other.lower(), 0)
+
+
+def test_a_beacon_that_is_no_ibeacon_is_registered_by_what_it_sends(shop: Shop) -> None:
+    namespace, instance, beacon_id = "EDD1EBEAC04E5DEFA017", "0123456789ab", "2f234454cf6d4a0fadf2f4911ba9ffa600010002"
+    assert shop("beacon add milk --zone dairy --namespace", namespace, "--instance", instance).stdout.splitlines() == [
+        "added    beacon milk",
+        KEPT,
+        f"next: let it transmit Eddystone-UID namespace {namespace.lower()}, instance {instance}",
+    ]
+    made = shop("beacon add cork --zone wine --json --beacon-id", beacon_id).json["beacon"]
+    assert made == {
+        "name": "cork", "zone": "wine", "uuid": None, "major": None, "minor": None, "at": None,
+        "namespace": None, "instance": None, "beacon_id": beacon_id,
+    }  # fmt: skip
+    assert [line.split() for line in shop("beacon list").stdout.splitlines()] == [
+        ["beacon", "zone", "uuid", "major", "minor", "namespace", "instance", "beacon", "id"],
+        ["cork", "wine", "–", "–", "–", "–", "–", beacon_id],
+        ["milk", "dairy", "–", "–", "–", namespace.lower(), instance, "–"],
+        ["shelf-7", "dairy", UUID, "3", "107", "–", "–", "–"],
+    ]
+    text = shop("shop export").stdout
+    assert f'"milk": {{"kind": "beacon", "zone": "dairy", "namespace": "{namespace.lower()}", "instance": "{instance}"}}' in text
+    assert shop("shop import -", stdin=text.encode()).stdout == "nothing to change\n"
+    # The next iBeacon is numbered after iBeacons alone.
+    assert shop("beacon add shelf-8 --zone dairy --json").json["beacon"]["minor"] == 108
+
+
+def test_a_beacon_that_gets_the_key_of_another_format_loses_the_one_it_had(shop: Shop) -> None:
+    done = shop("beacon add shelf-7 --replace --beacon-id", "00" * 20)
+    assert done.stdout.splitlines()[-1] == f"next: let it transmit AltBeacon beacon id {'00' * 20}"
+    assert shop.kept().anchors["shelf-7"].model_dump(exclude_none=True) == {
+        "kind": "beacon", "zone": "dairy", "beacon_id": "00" * 20,
+    }  # fmt: skip
+    refused(shop("beacon add shelf-7 --replace --minor 5"), 2, "the key of an iBeacon needs uuid and major, too")
+    assert shop(f"beacon add shelf-7 --replace --uuid {UUID} --major 3 --minor 107").returncode == 0
+    assert shop.kept().compiled() == ShopFile.model_validate(SHOP).compiled()
 
 
 def test_places_are_written_down_shown_and_listed(shop: Shop) -> None:
@@ -317,6 +356,38 @@ def test_foreign_receivers_are_receivers(gateway: Forked, tmp_path: Path) -> Non
     assert "note:" not in shop("receiver add attic --zone wine").stdout
 
 
+def warned_of(shop: Shop) -> list[str]:
+    """The zones in which nobody can ever be, as doctor sees it."""
+    checks = json.loads(shop("doctor --json").stdout)["checks"]
+    return [check["found"].split()[1] for check in checks if "nobody can ever be in it" in check["found"]]
+
+
+def test_doctor_warns_of_the_zones_in_which_nobody_can_be_located(gateway: Forked, tmp_path: Path) -> None:
+    """An anchor locates shoppers where it stands; so do positions and a learnt model, also where none stands."""
+    corners = {"entrance": (0, 0), "dairy": (10, 0), "wine": (0, 10), "cellar": (10, 10)}
+    drawn = {zone: {"corners": [[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 9]]} for zone, (x, y) in corners.items()}
+    placed = {f"r{n}": {"kind": "receiver", "zone": "entrance", "at": [n * 6, n * n]} for n in range(4)}
+    unplaced = {name: {**anchor, "at": None} for name, anchor in placed.items()}
+    deaf = {"milk": {"kind": "beacon", "zone": "dairy", "beacon_id": "00" * 20}}
+    shop = Shop(gateway, tmp_path, {"zones": drawn, "anchors": {**unplaced, **deaf}})
+    assert warned_of(shop) == ["cellar", "dairy", "wine"]
+    assert "next: nobody is located in cellar" in shop("zone add cellar --replace --title Keller").stdout
+    shop.file.write_text(json.dumps({"zones": drawn, "anchors": placed}))
+    assert warned_of(shop) == []
+    assert "next:" not in shop("zone add cellar --replace --title Keller").stdout
+    learnt = ground_of(shop.kept().compiled()).model
+    assert learnt is not None
+    shop.file.write_text(json.dumps({"zones": {zone: {} for zone in (*corners, "office")}, "anchors": unplaced}))
+    assert warned_of(shop) == ["cellar", "dairy", "office", "wine"]
+    put(shop.state / "zone-models", learnt)
+    assert warned_of(shop) == ["office"]
+    promotions = {"promotions": [{"promotion_id": "a", "long_title": {"de": "A", "en": "A"}, "zones": ["cellar"]}]}
+    assert shop("offer lint -", stdin=json.dumps(promotions).encode()).returncode == 0
+    (shop.state / "zone-models" / "current").write_text("7")
+    broken = {check["name"]: check for check in json.loads(shop("doctor --json").stdout)["checks"]}
+    assert (broken["zone model"]["state"], "model-0007.json" in broken["zone model"]["found"]) == ("failed", True)
+
+
 @pytest.mark.parametrize(
     ("command", "exit_code", "said"),
     [
@@ -366,6 +437,9 @@ def test_what_people_wrote_cannot_steer_the_terminal(gateway: Forked, tmp_path: 
         ("beacon add shelf-8 --zone dary", ["did you mean dairy?"]),
         ("beacon add shelf-8 --zone dairy --minor 107", ["beacons shelf-7 and shelf-8 share the minor 107"]),
         ("beacon add shelf-8 --zone dairy --uuid 12", ["anchors.shelf-8.beacon.uuid"]),
+        ("beacon add shelf-8 --zone dairy --namespace 12 --instance 12", ["anchors.shelf-8.beacon.namespace"]),
+        ("beacon add shelf-8 --zone dairy --instance 0123456789ab", ["the key of an Eddystone-UID needs namespace, too"]),
+        (f"beacon add shelf-8 --zone dairy --beacon-id {'00' * 20} --minor 4", ["one format, not of iBeacon and AltBeacon"]),
         ("beacon add door --zone dairy --replace", ["door is the name of a receiver already"]),
         ("receiver remove dor", ["there is no receiver dor; did you mean door?"]),
         ("receiver add door --zone wine", ["the receiver door exists already", "--replace"]),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from gateway.contract.fields import (
     GatewayId,
@@ -119,6 +119,33 @@ def test_an_explanation_names_the_path_and_stops_after_three() -> None:
     assert "a time as in 2026-09-21T14:20:37.123Z was expected" in text
     assert text.endswith("; and 2 more.")
     assert "https://" not in text
+
+
+class Shelf(Strict):
+    at: Moment | None = None
+    beside: dict[str, "Shelf"] = Field(default_factory=dict)
+    below: tuple["Shelf", ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"besides": {}}, "besides: Extra inputs are not permitted; did you mean beside?"),
+        ({"beside": {"a": {"belwo": []}}}, "beside.a.belwo: Extra inputs are not permitted; did you mean below?"),
+        ({"below": [{"below": [{"att": 1}]}]}, "below.0.below.0.att: Extra inputs are not permitted; did you mean at?"),
+        ({"at": {"at": 0, "nota": 1}}, "at.nota: Extra inputs are not permitted; did you mean note?"),
+        ({"at": {"at": 0, "below": 1}}, "at.below: Extra inputs are not permitted."),
+        (
+            {"colour": 1, "belo": 2},
+            "colour: Extra inputs are not permitted; belo: Extra inputs are not permitted; did you mean below?",
+        ),
+        ({"below": 7}, "below: Input should be a valid tuple."),
+    ],
+)
+def test_a_misspelt_key_is_met_with_the_one_that_was_meant_there(document: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Shelf.model_validate(document)
+    assert explain(caught.value, Shelf) == said
 
 
 def test_models_are_immutable_and_refuse_what_they_do_not_know() -> None:

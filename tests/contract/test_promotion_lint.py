@@ -50,6 +50,26 @@ def found(*promotions: Any, shop: ShopFile | None = SHOP) -> list[str]:
     return [f"{f.severity} {f.code} {f.promotion_id}" for f in report(*promotions, shop=shop).findings]
 
 
+def test_a_zone_without_an_anchor_is_reached_where_positions_locate_shoppers_there() -> None:
+    corners = {"dairy": (0, 0), "wine": (10, 0), "cellar": (0, 10), "office": (10, 10)}
+    zones = {zone: {"corners": [[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 9]]} for zone, (x, y) in corners.items()}
+    anchors = {f"r{n}": {"kind": "receiver", "zone": "dairy", "at": [n * 6, n * n]} for n in range(4)}
+    drawn = ShopFile.model_validate({"zones": zones, "anchors": anchors})
+    assert found(promotion(zones=["cellar"]), shop=drawn) == []
+    undrawn = ShopFile.model_validate({"zones": {zone: {} for zone in zones}, "anchors": anchors})
+    assert found(promotion(zones=["cellar"]), shop=undrawn) == ["error unreachable milk"]
+    # A gateway may know more than its shop file: what was learnt on a walk.
+    document = {"promotions": [promotion(zones=["cellar"])]}
+    known = lint(document, shop=undrawn, located={"dairy", "cellar"}, now_ms=NOW_MS, time_zone=BERLIN)
+    assert known.findings == ()
+
+
+def test_a_beacon_that_no_app_can_name_locates_nobody() -> None:
+    beacon = {"kind": "beacon", "zone": "dairy", "beacon_id": "00" * 20}
+    shop = ShopFile.model_validate({"zones": {"dairy": {}}, "anchors": {"milk": beacon}})
+    assert found(promotion(), shop=shop) == ["error unreachable milk"]
+
+
 def coupon(promotion_id: str, code: str, **changes: Any) -> Json:
     """With a code for the till."""
     return promotion(promotion_id, kind="coupon", offer_type="generic_code", generic_redemption_code=code, **changes)

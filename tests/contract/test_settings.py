@@ -51,7 +51,7 @@ def test_phones_are_kept_only_when_all_three_privacy_settings_are_made(controlle
     ("text", "what"),
     [
         (LEAST + "keepalives = 30", "keepalives: Extra inputs"),
-        (LEAST + "[broker]\nkeep_alive_s = 30", "broker.keep_alive_s: Extra inputs"),
+        (LEAST + "[broker]\nkeep_alive_s = 30", "broker.keep_alive_s: Extra inputs are not permitted; did you mean keepalive_s?"),
         (LEAST + "[privacy]\ndpia = true", "privacy.dpia: Extra inputs"),
         (LEAST + "[broker]\nport = 'mqtt'", "broker.port: "),
         (LEAST + "[broker]\nport = 0", "broker.port: "),

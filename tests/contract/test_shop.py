@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
-from gateway.contract.shop import read_shop
+from gateway.contract.shop import ShopFile, read_shop
 from gateway.errors import ConfigurationError
 
 Json = dict[str, Any]
 UUID = "8b1f4a0e-5d9c-4c7b-a1e3-0d5f6a7b8c9d"
 BEACON: Json = {"kind": "beacon", "zone": "dairy", "uuid": UUID, "major": 1, "minor": 258}
+AT_DAIRY: Json = {"kind": "beacon", "zone": "dairy"}
+NAMESPACE = "edd1ebeac04e5defa017"
+UID: Json = {"namespace": NAMESPACE, "instance": "0123456789ab"}
+ALTBEACON: Json = {"beacon_id": "2f234454cf6d4a0fadf2f4911ba9ffa600010002"}
 SHOP: Json = {
     "zones": {
         "dairy": {"title": "Dairy", "tags": ["cooled"], "neighbours": ["bakery"], "dwell_s": [60, 30, 60]},
@@ -41,6 +45,22 @@ def test_a_shop_compiles() -> None:
     assert (fridge.uuid, fridge.major, fridge.minor, fridge.zone) == (bytes.fromhex(UUID.replace("-", "")), 1, 258, "dairy")
 
 
+@pytest.mark.parametrize(
+    ("key", "compiled"),
+    [
+        ({**UID, "namespace": NAMESPACE.upper()}, (bytes.fromhex(NAMESPACE), bytes.fromhex("0123456789ab"))),
+        (ALTBEACON, (bytes.fromhex(ALTBEACON["beacon_id"]),)),
+        ({name: BEACON[name] for name in ("uuid", "major", "minor")}, (bytes.fromhex(UUID.replace("-", "")), 1, 258)),
+    ],
+    ids=["Eddystone-UID", "AltBeacon", "iBeacon"],
+)
+def test_a_beacon_has_the_key_of_one_format(key: Json, compiled: tuple[object, ...]) -> None:
+    shop = read_shop(json.dumps({"zones": {"dairy": {}}, "anchors": {"x": {**AT_DAIRY, **key}}}).encode(), "shop.json")
+    assert shop.compiled().anchors["x"].key == compiled
+    again = read_shop(ShopFile.of(shop.compiled()).to_text().encode(), "shop.json")
+    assert again.compiled() == shop.compiled()
+
+
 def test_unknown_neighbours_are_something_else_than_none() -> None:
     shop = read_shop(b'{"zones": {"a": {}, "b": {"neighbours": []}}}', "shop.json").compiled()
     assert shop.zones["a"].neighbours is None
@@ -69,13 +89,32 @@ def anchors(**more: Any) -> Json:
         (anchors(freezer={**BEACON, "uuid": UUID.replace("-", "")}), "anchors.freezer.beacon.uuid: "),
         (anchors(freezer={**BEACON, "kind": "camera"}), "anchors.freezer: "),
         (anchors(freezer={"kind": "beacon"}), "anchors.freezer.beacon.zone: Field required"),
-        (anchors(freezer={**BEACON, "rssi": -60}), "anchors.freezer.beacon.rssi: Extra inputs"),
+        (
+            anchors(freezer={"kind": "beacon", "zone": "dairy"}),
+            "a beacon needs the key of one format: uuid, major and minor, or namespace and instance, or beacon_id",
+        ),
+        (anchors(freezer={**BEACON, **UID, "minor": 9}), "a beacon has the key of one format, not of iBeacon and Eddystone-UID"),
+        (anchors(freezer={**AT_DAIRY, "namespace": NAMESPACE}), "the key of an Eddystone-UID needs instance, too"),
+        (anchors(freezer={**AT_DAIRY, "major": 1}), "the key of an iBeacon needs uuid and minor, too"),
+        (anchors(freezer={**AT_DAIRY, **UID, "instance": "0a"}), "anchors.freezer.beacon.instance: "),
+        (anchors(freezer={**AT_DAIRY, "beacon_id": "0g" * 20}), "anchors.freezer.beacon.beacon_id: "),
+        (
+            anchors(a={**AT_DAIRY, **UID}, b={**AT_DAIRY, **UID, "namespace": NAMESPACE.upper()}),
+            "beacons a and b share the key of an Eddystone-UID",
+        ),
+        (anchors(a={**AT_DAIRY, **ALTBEACON}, b={**AT_DAIRY, **ALTBEACON}), "beacons a and b share the key of an AltBeacon"),
+        (anchors(freezer={**BEACON, "rssi": -60}), "anchors.freezer.beacon.rssi: Extra inputs are not permitted."),
+        (
+            anchors(freezer={**BEACON, "minr": 9}),
+            "anchors.freezer.beacon.minr: Extra inputs are not permitted; did you mean minor?",
+        ),
         ({"zones": {"Dairy": {}}}, "zones.Dairy"),
         ({"zones": {"dairy": {"enter_dbm": -10}}}, "zones.dairy.enter_dbm: "),
         ({"zones": {"dairy": {"exit_delay_s": 1}}}, "zones.dairy.exit_delay_s: "),
         ({"zones": {"dairy": {"dwell_s": [1]}}}, "zones.dairy.dwell_s.0: "),
         ({"zones": {"dairy": {"colour": "blue"}}}, "zones.dairy.colour: Extra inputs"),
-        ({"zonse": {}}, "zonse: Extra inputs"),
+        ({"zonse": {}}, "zonse: Extra inputs are not permitted; did you mean zones?"),
+        ({"zones": {"a": {"tag": []}}}, "zones.a.tag: Extra inputs are not permitted; did you mean tags"),
         (b"", "not strict JSON"),
         (b'{"zones": {"a": {}, "a": {}}}', "a key occurs twice"),
         (b"\xff\xfe", "not strict JSON"),

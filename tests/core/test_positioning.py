@@ -436,3 +436,81 @@ print("numpy" in sys.modules)
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert told.stdout.split() == ["1", "False", "True"]
+
+
+# ---- calm ---------------------------------------------------------------------------------------------------------------------
+
+TICK_MS = 200
+
+
+def ticks(positioning: Positioning, script: list[tuple[str, float]], *, settles: bool) -> list[Belief | None]:
+    """A tick each 200 ms with at most one sighting before it; the belief that came of each."""
+    found: list[Belief | None] = []
+    for number, (anchor, rssi_dbm) in enumerate(script, 1):
+        if anchor:
+            see(positioning, heard(anchor, rssi_dbm, number * TICK_MS - 1))
+        came = None
+        for belief in positioning.beliefs(START.plus(number * TICK_MS)):
+            assert came is None, "one a tick"
+            came = replace(belief)
+            belief.is_settled = settles and max(belief.zones.values(), default=0.0) > 0.5
+        found.append(came)
+    return found
+
+
+def likeliest(belief: Belief) -> str | None:
+    return max([(belief.outside, ""), *((p, zone) for zone, p in belief.zones.items())])[1] or None
+
+
+standing = st.lists(
+    st.tuples(st.sampled_from(["r-dairy", "r-dairy", "r-dairy", "r-dairy-2", "r-wine", "r-entrance", ""]), st.integers(-80, -50)),
+    max_size=80,
+).map(lambda script: [(anchor, rssi_dbm - (0 if anchor.startswith("r-dairy") else 15)) for anchor, rssi_dbm in script])
+anything = st.lists(st.tuples(st.sampled_from([*SHOP.anchors, "", ""]), st.integers(-100, -40)), max_size=120)
+
+
+@given(
+    st.one_of(standing, anything, st.tuples(standing, anything, standing).map(lambda parts: [*parts[0], *parts[1], *parts[2]]))
+)
+def test_a_calm_belief_says_what_computing_it_would_say(script: list[tuple[str, float]]) -> None:
+    calm, eager = (ticks(Positioning(SHOP), script, settles=settles) for settles in (True, False))
+    last: Belief | None = None
+    for now_calm, now_eager in zip(calm, eager, strict=True):
+        last = now_calm or last
+        if now_eager is not None:
+            assert last is not None
+            assert likeliest(last) == likeliest(now_eager)
+            assert now_eager.at.mono_ms - last.at.mono_ms < 1_000
+
+
+def test_who_stands_still_is_computed_seldom_and_told_once_a_second() -> None:
+    script = [("r-dairy", -60.0 - number % 3) for number in range(25)]
+    came = ticks(Positioning(SHOP), script, settles=True)
+    assert [number for number, belief in enumerate(came) if belief is not None] == [0, 5, 10, 15, 20]
+    repeated = came[20]
+    assert repeated is not None
+    assert (repeated.at, repeated.heard_at) == (START.plus(21 * TICK_MS), START.plus(21 * TICK_MS - 1))
+
+
+@pytest.mark.parametrize(
+    "sighting",
+    [
+        pytest.param(heard("r-wine", -45, 1_399), id="loud elsewhere"),
+        pytest.param(heard("r-dairy", -100, 1_399), id="fainter in the zone"),
+        pytest.param(told("b-wine", -60, 1_399), id="the phone says something"),
+    ],
+)
+def test_what_may_change_the_belief_ends_the_calm_at_once(sighting: Sighting) -> None:
+    positioning = Positioning(SHOP)
+    ticks(positioning, [("r-dairy", -60), ("r-wine", -70), *[("r-dairy", -60)] * 4], settles=True)
+    see(positioning, sighting)
+    assert positioning.has_pending
+    (belief,) = positioning.beliefs(START.plus(1_400))
+    assert belief.heard_at == sighting.at
+
+
+def test_whoever_was_silent_for_some_seconds_is_computed_anew() -> None:
+    positioning = Positioning(SHOP)
+    ticks(positioning, [("r-dairy", -60)] * 3, settles=True)
+    see(positioning, heard("r-dairy", -60, 4_000))
+    assert positioning.has_pending

@@ -11,16 +11,27 @@ from typing import TypeVar
 
 import pytest
 
-from gateway.contract.control import BeaconHealthRequest, BeaconsHealth, RelearnBeaconRequest, Status, StatusRequest, result_of
+from gateway.contract.control import (
+    BeaconHealthRequest,
+    BeaconsHealth,
+    RelearnBeaconRequest,
+    ShopInForce,
+    ShopRequest,
+    Status,
+    StatusRequest,
+    UseShopRequest,
+    result_of,
+)
 from gateway.contract.downlinks import Catalogue
 from gateway.contract.fields import Strict
 from gateway.contract.messages import BeaconHealthData, ReceiverHealthData
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import Broker, Settings, Trust
-from gateway.contract.shop import read_shop
+from gateway.contract.shop import ShopFile, read_shop
 from gateway.core import ad_structures
-from gateway.core.frames import eddystone, ibeacon
-from gateway.core.model import ClockQuality, EddystoneTlm, IBeacon, Instant, ReceiverChange
+from gateway.core.ad_structures import AdStructure
+from gateway.core.frames import altbeacon, eddystone, ibeacon
+from gateway.core.model import AltBeacon, ClockQuality, EddystoneTlm, EddystoneUid, IBeacon, Instant, ReceiverChange
 from gateway.daemon import Daemon, EarCondition
 from gateway.errors import ConfigurationError
 from gateway.io.control import ask
@@ -196,6 +207,47 @@ async def test_a_silent_beacon_is_an_event_and_the_next_thing_to_do(tmp_path: Pa
     told = BeaconHealthData.model_validate_json(row.data)
     assert (told.beacon, told.zone, told.state, told.before) == ("red", "wine", "silent", "learning")
     assert 85_000 <= row.wall_ms - told.first_sign_time <= 105_000
+
+
+@pytest.mark.parametrize(
+    ("key", "frame", "also"),
+    [
+        (
+            {"namespace": "00010203040506070809", "instance": "0A0B0C0D0E0F"},
+            eddystone.encode(EddystoneUid(bytes(range(10)), bytes(range(10, 16)), -66)),
+            # It sends iBeacon, too; the register knows it by one key, and its counter counts every frame.
+            ibeacon.encode(IBeacon(UUID, 9, 9, -59)),
+        ),
+        (
+            {"beacon_id": bytes(range(20)).hex()},
+            altbeacon.encode(AltBeacon(0x0118, bytes(range(20)), -59, None)),
+            eddystone.encode(EddystoneUid(bytes(10), bytes(6), -66)),
+        ),
+    ],
+    ids=["Eddystone-UID", "AltBeacon"],
+)
+async def test_a_beacon_may_be_known_by_another_key_than_an_ibeacons(
+    tmp_path: Path, key: dict[str, str], frame: AdStructure, also: AdStructure
+) -> None:
+    async with Gateway(tmp_path)() as running:
+        shop = await running.ask(ShopRequest(), ShopInForce)
+        anchors = {**shop.shop.anchors, "other": {"kind": "beacon", "zone": "wine", **key}}
+        changed = ShopFile.model_validate({"zones": shop.shop.zones, "anchors": anchors})
+        await running.ask(UseShopRequest(shop=changed, replaces=shop.digest), ShopInForce)
+        before = running.daemon.pipeline.counters.strangers
+        for step in range(1, 31):
+            for _ in range(5):
+                running.daemon.heard("door", "address of other", -70, ad_structures.encode([frame]))
+                running.daemon.heard("door", "address of other", -70, ad_structures.encode([also]))
+            running.tells("other", 2950, 11 * step)
+            await running.time_passes(5)
+        (beacon,) = [beacon for beacon in (await running.health()).beacons if beacon.name == "other"]
+        assert running.daemon.pipeline.counters.strangers == before
+        running.daemon.heard("door", "address of a stranger", -70, ad_structures.encode([also]))
+        assert running.daemon.pipeline.counters.strangers == before + 1
+    (link,) = beacon.links
+    assert (beacon.zone, link.receiver, link.level_dbm) == ("wine", "door", -70.0)
+    assert (beacon.battery.volts, link.loss) == (2.95, 0.0)
 
 
 async def test_the_steps_for_a_deaf_receiver_are_numbered_events(tmp_path: Path) -> None:

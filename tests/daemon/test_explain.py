@@ -118,7 +118,7 @@ class Gateway:
     async def central_says(self, offer: OfferMatched, state: str, reason: str = "", *, after_ms: int = 34) -> None:
         verdict = Verdict(offer.offer, state, reason)  # type: ignore[arg-type]
         self.offers.decide(verdict)
-        await self.store.decide(verdict, offer.at.wall_ms + after_ms)
+        await self.store.decide([(verdict, offer.at.wall_ms + after_ms)])
 
     def why(self, *, now: Instant = AN_HOUR_LATER, **wanted: Any) -> Explanations:
         return ask(self.path, self.catalogue(), now=now, **wanted)
@@ -764,7 +764,7 @@ class World:
         self.now = self.now.plus(after_ms)
         verdict = Verdict(offer.offer, state, reason)  # type: ignore[arg-type]
         self.pipeline.decide(verdict)
-        await self.store.decide(verdict, self.now.wall_ms)
+        await self.store.decide([(verdict, self.now.wall_ms)])
         self.now = self.now.plus(1)
 
     async def restart(self) -> None:

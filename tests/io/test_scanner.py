@@ -486,12 +486,30 @@ async def test_an_adapter_that_refuses_active_scans_is_heard_passively(bluez: Fa
     await bluez.stick("hci0", on=True)
     async with listening(patience=replace(ONLY_TOLD, failing_s=60)) as ear:
         await ear.until(lambda: ear.scanner.state is ScannerState.DEAF)
-        assert "stuck" in ear.trouble
         await bluez.wait_scanning("hci0", "passive")
+        assert any("stuck: it refuses every active scan" in turn.cause for turn in ear.turns)
         await ear.until_heard_anew(bluez)
         await ear.until(lambda: "is heard passively" in ear.trouble)
         await bluez.stick("hci0", on=False)
         await bluez.wait_scanning("hci0", "active")
+
+
+async def test_nobody_is_told_to_unplug_an_adapter_whose_scan_of_before_still_ends(bluez: FakeBlueZ) -> None:
+    """The kernel goes on with the scan of a bluetoothd that was killed, and answers the next one "in progress"."""
+    async with listening(patience=replace(ONLY_TOLD, stuck_s=60, failing_s=60)) as ear:
+        await ear.until_heard_anew(bluez)
+        await bluez.stop_bluetoothd()
+        await ear.until(lambda: ear.scanner.cause == "bluetoothd")
+        await bluez.stick("hci0", on=True)
+        await bluez.start_bluetoothd()
+        starts = ear.scanner.counts.starts
+        await ear.until(lambda: ear.scanner.counts.starts >= starts + 3)
+        assert ear.scanner.cause == "start"
+        assert "a scan of before, or of somebody else, still goes on" in ear.trouble
+        await bluez.stick("hci0", on=False)
+        await bluez.wait_scanning("hci0", "active")
+        await ear.until_heard_anew(bluez)
+    assert not any("nplug" in turn.cause or "stuck" in turn.cause for turn in ear.turns)
 
 
 async def test_an_adapter_that_was_stuck_is_scanned_actively_once_it_was_replugged(bluez: FakeBlueZ) -> None:

@@ -347,7 +347,7 @@ async def test_visits_and_offers_are_remembered_as_they_were(path: Path) -> None
         await commit(store, arrival(ANNA, offer("o1"), offer("o2")))
         dwelled = Dwelled(ANNA, visit_of(ANNA), "dairy", at(61), BOTH, at(1), 60_000, EVIDENCE)
         await commit(store, Step((Outcome(dwelled),), (Verdict("o1", "late"),)))
-        await store.decide(Verdict("o2", "granted"), at(2).wall_ms)
+        await store.decide([(Verdict("o2", "granted"), at(2).wall_ms)])
         await commit(store, arrival(BEN))
         left = Exited(BEN, visit_of(BEN), "dairy", at(90), BOTH, at(1), at(80), "silence")
         await commit(store, Step((Outcome(left),)))
@@ -389,8 +389,8 @@ async def test_what_the_store_has_had_is_counted_by_its_day_also_of_the_erased(s
     await commit(store, arrival(BEN, offer("o3", BEN), offer("o4", BEN)))
     test = replace(entered(ANNA, 5, offer("o5")), circumstances=Circumstances(SYNCHRONISED, is_test=True))
     await commit(store, Step((test,)))
-    await store.decide(Verdict("o2", "refused", "quantity"), at(2).wall_ms)
-    await store.decide(Verdict("o4", "refused", "already_granted"), at(2).wall_ms)
+    await store.decide([(Verdict("o2", "refused", "quantity"), at(2).wall_ms)])
+    await store.decide([(Verdict("o4", "refused", "already_granted"), at(2).wall_ms)])
     await commit(store, Step(forgotten=(BEN,)))
     day_ms = 86_400_000
     into_day_ms = (at(1).wall_ms) % day_ms
@@ -448,11 +448,12 @@ async def test_offers_of_another_day_are_not_remembered(store: Store) -> None:
 async def test_the_first_answer_of_central_counts(
     store: Store, path: Path, verdicts: list[Verdict], state: str, reason: str
 ) -> None:
-    await commit(store, arrival(ANNA, offer("o1")))
+    await commit(store, arrival(ANNA, offer("o1"), offer("o2")))
     for verdict in verdicts:
-        await store.decide(verdict, at(2).wall_ms)
+        await store.decide([(verdict, at(2).wall_ms)])
+    await store.decide([(replace(verdict, offer=verdict.offer.replace("o1", "o2")), at(2).wall_ms) for verdict in verdicts])
     with looking(path) as connection:
-        assert connection.execute("SELECT state, reason FROM offer").fetchone() == (state, reason)
+        assert connection.execute("SELECT state, reason FROM offer").fetchall() == [(state, reason)] * 2
 
 
 async def test_signed_downlinks_are_kept_as_they_came(path: Path) -> None:

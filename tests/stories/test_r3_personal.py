@@ -5,6 +5,7 @@ Done when: two shoppers in one zone get different offers by segment; without kno
 
 from pathlib import Path
 
+from gateway.core.model import Consent
 from tests.stories.world import World, chain, promotion
 
 FAMILIES = promotion(
@@ -62,6 +63,50 @@ async def test_whoever_is_at_the_shelf_at_once_gets_the_general_push_and_the_per
         await shop.knows(shop["anna"], segments=["family"])
         anna = await shop["anna"].enters("dairy")
         assert (anna.pushes, anna.shelf) == (["yoghurt-3-for-2"], ["family-pack"])
+
+
+async def test_who_tells_nothing_of_her_visits_gets_what_is_hers_when_her_app_has_checked_in(tmp_path: Path) -> None:
+    """Consent to offers alone: no visit is told of, so that central would hear of her with the first proposal only."""
+    async with chain(tmp_path, promotions=[FAMILIES], consents={"anna": Consent.OFFERS}) as shop:
+        anna = shop["anna"]
+        await shop.knows(anna, segments=["family"])
+        await shop.checks_in(anna)
+        assert shop.query("SELECT * FROM visit") == [], "to have checked in is no visit"
+        await anna.enters("dairy", stays_s=15)
+        assert anna.pushes == ["family-pack"]
+        assert shop.query("SELECT * FROM visited") == []
+
+
+async def test_who_tells_nothing_of_her_visits_and_has_not_checked_in_is_as_good_as_unknown(tmp_path: Path) -> None:
+    async with chain(tmp_path, promotions=[FAMILIES], consents={"anna": Consent.OFFERS}) as shop:
+        await shop.knows(shop["anna"], segments=["family"])
+        anna = await shop["anna"].enters("dairy", stays_s=15)
+        assert anna.offers == []
+        assert ("family-pack", "no_context") in shop.shop.reasons
+
+
+async def test_what_changes_between_check_in_and_shelf_counts_and_a_gateway_that_restarts_is_told_again(tmp_path: Path) -> None:
+    async with chain(tmp_path, promotions=[FAMILIES], consents={"anna": Consent.OFFERS}) as shop:
+        anna = shop["anna"]
+        await shop.checks_in(anna)
+        await shop.knows(anna, segments=["family"])
+        await shop.restart_gateway()
+        await shop.passes(minutes=20)
+        await anna.enters("dairy", stays_s=15)
+        assert anna.pushes == ["family-pack"]
+
+
+async def test_each_check_in_counts_anew_and_is_forgotten_after_half_an_hour(tmp_path: Path) -> None:
+    async with chain(tmp_path, promotions=[FAMILIES], consents={"anna": Consent.OFFERS}) as shop:
+        anna = shop["anna"]
+        await shop.knows(anna, segments=["family"])
+        await shop.checks_in(anna)
+        await shop.passes(minutes=45)
+        assert shop.query("SELECT * FROM check_in") == []
+        assert shop.shop.daemon.pipeline.context_of(shop.pseudonym(anna)) is None
+        await shop.checks_in(anna)
+        await anna.enters("dairy", stays_s=15)
+        assert anna.pushes == ["family-pack"]
 
 
 async def test_an_older_profile_that_comes_late_changes_nothing(tmp_path: Path) -> None:

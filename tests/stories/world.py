@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 import aiomqtt
 from sqlite_utils import Database
 
-from gateway.central import records
+from gateway.central import check_ins, records
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
 from gateway.contract.messages import (
@@ -534,6 +534,16 @@ class World:
         """The app's owner takes the consent back."""
         self.at_central(lambda db: records.opt_out(db, person.inbox))
         await self.settled()
+
+    async def checks_in(self, person: Person, store: str | None = None) -> None:
+        """The app tells that it has met the store's region; its owner is not there yet."""
+        name = store or self.only_store
+        self.at_central(lambda db: check_ins.check_in(db, person.inbox, name, self.now_ms))
+
+        async def is_expected() -> bool:
+            return self.shops[name].daemon.pipeline.context_of(self.pseudonym(person, name)) is not None
+
+        await self._creep(is_expected, f"{name}'s gateway knows who may come")
 
     async def react(self, person: Person, offer: str, state: str, times: int) -> None:
         """An app tells what became of an offer."""

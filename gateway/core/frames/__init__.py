@@ -8,7 +8,7 @@ bytes.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from gateway.core.ad_structures import COMPLETE_UUIDS_128, FLAGS, MANUFACTURER_DATA, SERVICE_DATA_16
 from gateway.core.frames import altbeacon, eddystone, ibeacon, shopper
@@ -29,8 +29,9 @@ LARGEST_REMEMBERED = 62
 """Octets of payload that the memo keeps at most: an advertisement and its scan response. Longer ones are rare, and unbounded."""
 
 _REST_PERIODS = 8
-"""For how many times its size in advertisements a memo rests that has filled up. A shop has some hundred beacons; thousands are a
-flood that never says the same twice, and remembering it costs more (0.2 µs each) than it brings."""
+"""For how many times its size a memo rests that has filled up. A shop has some hundred beacons; thousands are a flood that never
+says the same twice, and remembering it costs more (0.2 µs each) than it brings."""
+MEMO_SIZE = 4096
 
 _LAST_TELLING = 5
 """The octets of a structure's data that may tell its formats apart are 0 … this."""
@@ -38,7 +39,7 @@ _SMALLEST_USUAL = 3 + 2 + _LAST_TELLING + 1
 """Octets of flags and one more structure that reaches so far."""
 _NO_OCTET = 256
 
-_CONSTANT = frozenset({IBeacon, AltBeacon, EddystoneUid, EddystoneUrl})
+CONSTANT: frozenset[type] = frozenset({IBeacon, AltBeacon, EddystoneUid, EddystoneUrl})
 """What is worth remembering: frames that stay the same while the battery lasts. A token lives for a minute, and is a phone's."""
 
 _NAMES: dict[type[Frame], str] = {
@@ -97,6 +98,39 @@ def _if_it_begins(code: bytes | None, decode: _Decode) -> _Decode:
     return lambda data: decode(data) if data[:2] == code else None
 
 
+_Meaning = TypeVar("_Meaning")
+
+
+class Memo(Generic[_Meaning]):
+    """What advertisements mean that are repeated octet for octet; bounded, and it steps aside for a flood.
+
+    Look it up in ``known``, which is the same dictionary for ever.
+    """
+
+    __slots__ = ("_rest", "_size", "known")
+
+    def __init__(self, size: int = MEMO_SIZE) -> None:
+        self.known: dict[bytes, _Meaning] = {}
+        self._size = size
+        self._rest = 0
+
+    def remember(self, data: bytes, meaning: _Meaning) -> None:
+        """Take one more, unless it is too long or the memo rests."""
+        if self._rest:
+            self._rest -= 1
+        elif len(data) > LARGEST_REMEMBERED:
+            return
+        elif len(self.known) < self._size:
+            self.known[data] = meaning
+        else:
+            self.known.clear()
+            self._rest = self._size * _REST_PERIODS - 1
+
+    def clear(self) -> None:
+        """Forget everything: the same octets may mean something else from now on."""
+        self.known.clear()
+
+
 _Choice = tuple[int, tuple[_Decode | None, ...], bool]
 """What the walk needs to know of an AD type. place: which octet of a structure, counted from its length octet, tells the formats
 apart; decoders: what reads the structure, by that octet, and at 256 without it; is_certain: whether its frames have a code of
@@ -120,7 +154,7 @@ class Decoder:
     Reject(format='ibeacon', kind='length')
     """
 
-    __slots__ = ("_choices", "_memo", "_memo_size", "_rest", "_table")
+    __slots__ = ("_choices", "_memo", "_table")
 
     def __init__(
         self,
@@ -128,20 +162,18 @@ class Decoder:
         company_id: int | None = None,
         *,
         knows: Callable[[bytes], bool] | None = None,
-        memo_size: int = 4096,
+        memo_size: int = MEMO_SIZE,
     ) -> None:
         if memo_size < 1:
             raise ValueError(f"memo_size must be at least 1, not {memo_size}")
         self._table = _table(service_uuid16, company_id, knows)
         self._choices = _choices_by_type(self._table)
-        self._memo: dict[bytes, Frame | Reject | None] = {}
-        self._memo_size = memo_size
-        self._rest = 0
+        self._memo: Memo[Frame] = Memo(memo_size)
 
     @property
     def remembered(self) -> int:
         """Payloads in the memo now; never more than ``memo_size``, and 0 while it rests."""
-        return len(self._memo)
+        return len(self._memo.known)
 
     def decode(self, data: bytes) -> Frame | Reject | None:
         """What an advertisement (all its AD structures, 0 octets or more) holds of ours.
@@ -149,41 +181,29 @@ class Decoder:
         The first frame with a code of its own wins, then the first candidate without one (form U, which a beacon's own service
         list resembles), then the first `Reject`. Equal payloads may give the very same object: do not change it.
         """
-        if self._rest:
-            self._rest -= 1
-        else:
-            known = self._memo.get(data)
-            if known is not None:
-                return known
+        known = self._memo.known.get(data)
+        if known is not None:
+            return known
+        found = self.read(data)
+        if type(found) in CONSTANT:
+            self._memo.remember(data, found)  # type: ignore[arg-type]  # what is constant is a frame
+        return found
+
+    def read(self, data: bytes) -> Frame | Reject | None:
+        """The same for who has a memo of another kind."""
         size = len(data)
         if size < _SMALLEST_USUAL:
             return self._walk(data, 0)
         # Nothing claims flags.
         start = 3 if data[1] == FLAGS and data[0] == 2 else 0
         if data[start] != size - 1 - start:
-            found = self._walk(data, start)
-        else:
-            # What most of the air is: one structure to the end. The walk gives the same answer, later.
-            choice = self._choices[data[start + 1]]
-            if choice is None:
-                return None
-            place, decoders, is_certain = choice
-            decode = decoders[data[start + place]]
-            if decode is None:
-                return None
-            found = decode(data[start + 2 :])
-            if not is_certain:
-                return found
-        if type(found) in _CONSTANT and not self._rest and size <= LARGEST_REMEMBERED:
-            self._remember(data, found)
-        return found
-
-    def _remember(self, data: bytes, found: Frame | Reject | None) -> None:
-        if len(self._memo) < self._memo_size:
-            self._memo[data] = found
-        else:
-            self._memo.clear()
-            self._rest = self._memo_size * _REST_PERIODS
+            return self._walk(data, start)
+        # What most of the air is: one structure to the end. The walk gives the same answer, later.
+        choice = self._choices[data[start + 1]]
+        if choice is None:
+            return None
+        decode = choice[1][data[start + choice[0]]]
+        return None if decode is None else decode(data[start + 2 :])
 
     def _walk(self, data: bytes, start: int) -> Frame | Reject | None:
         """``ad_structures.iterate`` by hand, because strangers must not cost an object each; from the structure at ``start``."""

@@ -92,8 +92,9 @@ class Patience:
     """Doubled from the first to this after each start that fails."""
     failing_s: float = 10.0
     """Starts that fail for longer need more than another start."""
-    stuck_s: float = 10.0
-    """Active scans answered "in progress" for this long: ``auto`` scans passively if it can."""
+    stuck_s: float = 12.0
+    """Active scans answered "in progress" for this long: the adapter is stuck, and ``auto`` scans passively if it can. The scan
+    of a bluetoothd that was killed goes on for up to 10.24 s."""
     reconsider_s: float = 300.0
     """So long after a mode was refused ``auto`` tries it again."""
     ended_s: float = 3.0
@@ -437,6 +438,7 @@ class Scanner:
         if self._failing_since_ms is None:
             self._failing_since_ms = now_ms
         until_ms = now_ms + round(patience.reconsider_s * 1000)
+        cause: Cause = "start"
         if isinstance(trouble, NoPassive):
             self._no_passive_until_ms = until_ms
         if not isinstance(trouble, Stuck) or manner.mode != "active":
@@ -445,13 +447,15 @@ class Scanner:
             self._stuck_since_ms = now_ms
         elif now_ms - self._stuck_since_ms >= patience.stuck_s * 1000:
             self._no_active_until_ms = until_ms
+            cause, do = "stuck", "Unplug it and plug it in again."
+            trouble = TryAgain("stuck: it refuses every active scan.", where=adapter.name, do=do)
         if self._wanted(adapter) != manner:
             self._next_start_ms = now_ms
         if self.state is ScannerState.HEARING and self._heard_within(patience.fresh_s):
             # Somebody else scans, and the kernel tells us, too.
             self.trouble = trouble
         else:
-            self._turn_deaf("stuck" if isinstance(trouble, Stuck) else "start", trouble)
+            self._turn_deaf(cause, trouble)
 
     async def _end_scan(self, *, gently: bool = False) -> None:
         """``gently``: tell bluetoothd, which must be there to hear it."""

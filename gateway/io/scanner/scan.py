@@ -179,7 +179,8 @@ def _ours(error: BleakError | OSError | EOFError, adapter: str) -> TryAgain:
         case BleakBluetoothNotAvailableError() if error.reason is BleakBluetoothNotAvailableReason.DENIED_BY_SYSTEM:
             return Refused("the system bus refuses this user.", where=adapter, do="Check the service's user.")
         case BleakDBusError() if error.dbus_error == "org.bluez.Error.InProgress":
-            return Stuck("stuck: it refuses every active scan.", where=adapter, do="Unplug it and plug it in again.")
+            do = "It ends by itself as a rule; until then this is tried again."
+            return Stuck("a scan of before, or of somebody else, still goes on.", where=adapter, do=do)
         case BleakDBusError():
             name = error.dbus_error
             what, do = in_words(name) or (f"BlueZ refuses to scan: {name}.", "See journalctl -u bluetooth.")

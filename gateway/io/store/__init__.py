@@ -3,9 +3,8 @@
 import asyncio
 import re
 import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from sqlite_utils import Database
 
 from gateway.contract.outcomes import beacon_row, offer_rows, receiver_row, uplink_rows
 from gateway.core.model import CanaryMemory, ClockQuality, HealthTold, Memory, Step, Verdict
@@ -13,13 +12,14 @@ from gateway.io.store import health, ledger, outbox
 from gateway.io.store.database import DatabaseThread, open_database
 from gateway.io.store.outbox import OutboxRow, event_id
 from gateway.io.store.schema import GATEWAY
+from gateway.io.store.sqlite import Database
 
 __all__ = ["OutboxRow", "Store", "event_id"]
 
 _DAY_MS = 24 * 3600 * 1000
 _KEEP_ROWS_DAYS = 30
-_SLICE = 100
-"""Outcomes between two chances for the event loop; each takes some 20 µs."""
+_SLICE = 20
+"""Outcomes between two chances for the event loop; each takes some 20 µs, and as much for each of its offers."""
 
 
 class Store:
@@ -28,6 +28,7 @@ class Store:
     def __init__(self, path: Path, *, quota_mib: int, boot_id: str) -> None:
         self._thread = DatabaseThread(path, lambda: open_database(path, GATEWAY, quota_mib=quota_mib))
         self._boot_id = boot_id
+        self._in_order = asyncio.Lock()
         self.epoch = ""
         """16 hexadecimal digits, born with the file."""
 
@@ -43,16 +44,27 @@ class Store:
     # ---- decisions ------------------------------------------------------------------------------------------------------------
 
     async def commit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> None:
-        """Ledger and outbox rows of one tick together; on disk when this returns.
+        """Ledger and outbox rows of one step together; on disk when this returns.
 
-        The rows are made here, in slices, and not in the database thread, which would get Python's lock late and keep it long.
+        Steps are kept in the order of the calls, of which several may wait: the next is decided while one is on its way to the
+        disk. The rows are made here, in slices, and not in the database thread, which would get Python's lock late and keep it
+        long.
         """
+        async with self._in_order:
+            kept = self._thread.submit(await self._kept(step, quality, wall_ms))
+        await kept
+        if step.forgotten:
+            await self.scrub()
+
+    async def _kept(self, step: Step, quality: ClockQuality, wall_ms: int) -> Callable[[Database], None]:
+        """What writes the rows of one step."""
         recorded: list[ledger.LedgerRow] = []
         rests = [ledger.to_row(rest) for rest in step.rests]
         more_offers = [row for rest in step.rests for row in offer_rows(rest)]
         waiting = outbox.to_rows(more_offers, boot_id=self._boot_id, quality=quality)
         for first in range(0, len(step.outcomes), _SLICE):
-            await asyncio.sleep(0)
+            if first:
+                await asyncio.sleep(0)
             some = step.outcomes[first : first + _SLICE]
             recorded += [ledger.to_row(outcome) for outcome in some]
             events = [row for outcome in some for row in uplink_rows(outcome)]
@@ -68,22 +80,20 @@ class Store:
             if health_events:
                 health.tell(db, step.beacons, step.receivers)
             outbox.append(db, waiting)
-            ledger.decide(db, step.verdicts, wall_ms)
+            ledger.decide(db, [(verdict, wall_ms) for verdict in step.verdicts])
             if step.forgotten:
                 outbox.erase(db, step.forgotten)
                 ledger.erase(db, step.forgotten)
 
-        await self._thread.run(work)
-        if step.forgotten:
-            await self.scrub()
+        return work
 
     async def scrub(self) -> None:
         """Let nothing of what has been erased stay in the write-ahead log, which keeps old pages until it is cut."""
         await self._thread.cut_log()
 
-    async def decide(self, verdict: Verdict, wall_ms: int) -> None:
-        """Central's answer to a proposal."""
-        await self._thread.run(lambda db: ledger.decide(db, [verdict], wall_ms))
+    async def decide(self, verdicts: Sequence[tuple[Verdict, int]]) -> None:
+        """Central's answers to proposals, each with when it came (wall milliseconds)."""
+        await self._thread.run(lambda db: ledger.decide(db, verdicts))
 
     async def recall(self, wall_ms: int, day_start_ms: int = 0) -> Memory:
         """Visits and offers as they were when the last process ended; ``day_start_ms``: of the store, after midnight UTC."""

@@ -13,10 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
-
 from gateway.errors import ConfigurationError, DiskError
+from gateway.io.store.sqlite import Database, Migrations
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -242,12 +240,16 @@ class DatabaseThread:
 
     async def run(self, work: Callable[[Database], T]) -> T:
         """Run ``work`` in a transaction; it is on disk when this returns. ``DiskError`` when the disk fails."""
+        return await self.submit(work)
+
+    def submit(self, work: Callable[[Database], T]) -> asyncio.Future[T]:
+        """The same for whoever does something else meanwhile: calls run in the order in which they were submitted."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Call(work, answer))
         # Whichever of these comes first serves all that wait by then; the others find nothing left to do.
         self._executor.submit(self._serve, loop)
-        return await answer
+        return answer
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]

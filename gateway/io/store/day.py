@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sqlite_utils import Database
-
 from gateway.core.model import Circumstances, Consent
 from gateway.io.store.explanations import ledger_rows
+from gateway.io.store.sqlite import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlite_utils import Database
-
 from gateway.core.model import (
     STILL_SPENT,
     AnchorLevel,
@@ -20,6 +18,7 @@ from gateway.core.model import (
     WithheldReason,
 )
 from gateway.io.store.ledger import in_store, past_offer
+from gateway.io.store.sqlite import Database
 
 LedgerType = Literal["visit.started", "zone.entered", "zone.dwelled", "zone.exited", "visit.ended"]
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from sqlite_utils import Database
-
 from gateway.core.model import BatteryPoint, BeaconChange, CanaryMemory, HealthTold, LinkBaseline, ReceiverChange
+from gateway.io.store.sqlite import Database
 
 
 def keep(db: Database, memory: CanaryMemory, *, batteries: bool) -> None:

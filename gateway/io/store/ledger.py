@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
-from sqlite_utils import Database
 
 from gateway.core.model import (
     STILL_SPENT,
@@ -28,6 +27,7 @@ from gateway.core.model import (
     VisitStarted,
 )
 from gateway.io.store.database import insert
+from gateway.io.store.sqlite import Database
 
 _TYPES: dict[type[PresenceEvent], str] = {
     VisitStarted: "visit.started",
@@ -222,16 +222,29 @@ def _what_decided(outcome: Outcome) -> dict[str, Any]:
     return decided
 
 
-def decide(db: Database, verdicts: Iterable[Verdict], wall_ms: int) -> None:
-    """Note how proposals ended; a grant that comes after ``late`` is noted, one after a refusal is not.
+def decide(db: Database, verdicts: Iterable[tuple[Verdict, int]]) -> None:
+    """Note how proposals ended, each with when (wall ms); a grant that comes after ``late`` is noted, one after a refusal is not.
 
     A refusal after ``late`` gives only its reason: the push stays spent, as it does in the running process.
     """
-    db.conn.executemany(
-        "UPDATE offer SET state = CASE WHEN state = 'late' AND ?1 = 'refused' THEN state ELSE ?1 END, reason = ?2,"
-        " decided_wall_ms = ?3 WHERE offer = ?4 AND state IN ('proposed', 'late')",
-        [(verdict.state, verdict.reason, wall_ms, verdict.offer) for verdict in verdicts],
-    )
+    rest = list(verdicts)
+    while rest:
+        # In one statement, because each is a step of its own (see ``insert``); what is said of an offer again comes after it.
+        said: dict[str, tuple[str, str, str, int]] = {}
+        again: list[tuple[Verdict, int]] = []
+        for verdict, wall_ms in rest:
+            if verdict.offer in said:
+                again.append((verdict, wall_ms))
+            else:
+                said[verdict.offer] = verdict.offer, verdict.state, verdict.reason, wall_ms
+        db.execute(
+            "UPDATE offer SET state = CASE WHEN offer.state = 'late' AND said.state = 'refused' THEN 'late' ELSE said.state END,"
+            " reason = said.reason, decided_wall_ms = said.wall_ms FROM (SELECT value ->> 0 AS offer, value ->> 1 AS state,"
+            " value ->> 2 AS reason, value ->> 3 AS wall_ms FROM json_each(?)) AS said"
+            " WHERE offer.offer = said.offer AND offer.state IN ('proposed', 'late')",
+            [json.dumps(list(said.values()))],
+        )
+        rest = again
 
 
 def erase(db: Database, shoppers: Sequence[str]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from sqlite_utils import Database
-
 from gateway.errors import DiskError
 from gateway.io.store import outbox
+from gateway.io.store.sqlite import Database
 
 T = TypeVar("T")
 

@@ -13,13 +13,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlite_utils import Database
-
 from gateway.contract.fields import to_rfc3339
 from gateway.contract.messages import EVENT_TYPES, Tombstone, TombstoneData
 from gateway.contract.outcomes import UplinkRow
 from gateway.core.model import ClockQuality
 from gateway.io.store.database import insert
+from gateway.io.store.sqlite import Database
 
 log = logging.getLogger(__name__)
 

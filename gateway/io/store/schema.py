@@ -2,8 +2,7 @@
 
 import secrets
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
+from gateway.io.store.sqlite import Database, Migrations
 
 GATEWAY = Migrations("gateway")
 

@@ -7,6 +7,7 @@ so that the gateway meets no other limit than its own.
 import asyncio
 import contextlib
 import json
+import random
 import sys
 import tempfile
 import time
@@ -16,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
-
 from bench import scene
 from bench.scene import Scene
 from gateway.contract.downlinks import Catalogue, split_roster
@@ -26,11 +25,14 @@ from gateway.contract.promotions import Promotion, Window
 from gateway.contract.settings import Broker, Clock, Privacy, Settings, Trust
 from gateway.contract.topics import ANY_EVENT, CENTRAL_STATE, StoreTopics
 from gateway.core.token import day_of, window_of
+from gateway.io.broker import Publication, Session
+from gateway.io.clock import SystemClock
 from gateway.io.embedded_broker import embedded_broker
 from gateway.io.signing import Signer
 
 _STORE, _GATEWAY = "bench", "pi-1"
-_ACK_EVERY_S = 0.1
+_ANSWER_EVERY_S = 0.02
+_IN_FLIGHT = 100
 _KEY = bytes(range(32))
 _DAY_MS = 24 * 3600 * 1000
 TOPICS = StoreTopics(_STORE, _GATEWAY)
@@ -140,60 +142,73 @@ def _tomorrow() -> Any:
 
 
 class _Central:
-    def __init__(self, client: aiomqtt.Client, folder: Path) -> None:
-        self._client = client
+    """As the real one does, it answers what has come in together, and goes on reading meanwhile."""
+
+    def __init__(self, port: int, folder: Path) -> None:
         self._folder = folder
         self._received: list[tuple[str, int, int]] = []
         self._newest: tuple[str, int] = ("", 0)
         self._acknowledged: tuple[str, int] = ("", 0)
+        self._to_grant: list[str] = []
+        self._session = Session(
+            Broker(host="127.0.0.1", port=port, protocol="5", max_in_flight=_IN_FLIGHT),
+            "central",
+            will=None,
+            birth=self._birth,
+            subscriptions=[ANY_EVENT],
+            handle=self._take,
+            clock=SystemClock(),
+            jitter=random.random,
+        )
 
     async def run(self) -> None:
-        await self._client.subscribe(ANY_EVENT, qos=1)
-        state = CentralState(id="1", source="central", time=0, data=CentralStateData(state="online", instance="bench"))
-        await self._client.publish(CENTRAL_STATE, state.to_json(), qos=1, retain=True)
-        tasks = [asyncio.create_task(work) for work in (self._obey(), self._read(), self._acknowledge())]
+        tasks = [asyncio.create_task(work) for work in (self._obey(), self._session.run(), self._answer())]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        print(json.dumps(self._received), flush=True)
         for task in tasks:
             task.cancel()
-        print(json.dumps(self._received), flush=True)
         await asyncio.wait(tasks, timeout=1)
 
-    async def _read(self) -> None:
-        async for message in self._client.messages:
-            arrived = time.monotonic_ns()
-            assert isinstance(message.payload, bytes)
-            event = json.loads(message.payload)
-            self._received.append((event["type"], int(event["monotonicms"]), arrived))
-            self._newest = (event["epoch"], event["seq"])
-            if event["type"] == "offer.matched.v1":
-                data = DecisionData(offer=event["data"]["offer"], granted=True)
-                now_ms = time.time_ns() // 1_000_000
-                decision = Decision(id="1", source="central", time=now_ms, expirytime=now_ms + 60_000, data=data)
-                await self._client.publish(TOPICS.decision, decision.to_json(), qos=1)
+    async def _birth(self) -> list[Publication]:
+        state = CentralState(id="1", source="central", time=0, data=CentralStateData(state="online", instance="bench"))
+        return [Publication.of(CENTRAL_STATE, state, now_ms=0, retain=True)]
 
-    async def _acknowledge(self) -> None:
+    async def _take(self, _topic: str, payload: bytes, _retained: bool) -> None:
+        arrived = time.monotonic_ns()
+        event = json.loads(payload)
+        self._received.append((event["type"], int(event["monotonicms"]), arrived))
+        self._newest = (event["epoch"], event["seq"])
+        if event["type"] == "offer.matched.v1":
+            self._to_grant.append(event["data"]["offer"])
+
+    async def _answer(self) -> None:
+        await self._session.online.wait()
         while True:
-            await asyncio.sleep(_ACK_EVERY_S)
+            offers, self._to_grant = self._to_grant, []
+            now_ms = time.time_ns() // 1_000_000
+            answers: list[Publication] = []
+            for offer in offers:
+                data = DecisionData(offer=offer, granted=True)
+                decision = Decision(id="1", source="central", time=now_ms, expirytime=now_ms + 60_000, data=data)
+                answers.append(Publication.of(TOPICS.decision, decision, now_ms=now_ms))
             if self._newest != self._acknowledged:
                 self._acknowledged = self._newest
                 epoch, seq = self._newest
-                ack = Ack(id="1", source="central", time=time.time_ns() // 1_000_000, data=AckData(epoch=epoch, seq=seq))
-                await self._client.publish(TOPICS.ack, ack.to_json(), qos=1)
+                ack = Ack(id="1", source="central", time=now_ms, data=AckData(epoch=epoch, seq=seq))
+                answers.append(Publication.of(TOPICS.ack, ack, now_ms=now_ms))
+            await self._session.publish_all(answers)
+            await asyncio.sleep(_ANSWER_EVERY_S)
 
     async def _obey(self) -> None:
         """Each line of standard input names a version to publish; its end is ours."""
         loop = asyncio.get_running_loop()
+        await self._session.online.wait()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            for topic, payload in json.loads((self._folder / f"{line.strip()}.json").read_text("utf-8")):
-                await self._client.publish(topic, payload, qos=1, retain=True)
-
-
-async def _answer(port: int, folder: Path) -> None:
-    async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5, timeout=30) as client:
-        await _Central(client, folder).run()
+            documents = json.loads((self._folder / f"{line.strip()}.json").read_text("utf-8"))
+            await self._session.publish_all([Publication(topic, payload.encode(), retain=True) for topic, payload in documents])
 
 
 if __name__ == "__main__":
-    asyncio.run(_answer(int(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(_Central(int(sys.argv[1]), Path(sys.argv[2])).run())
