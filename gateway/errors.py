@@ -37,10 +37,16 @@ class WrongCommand(GatewayError):
     exit_code = 2
 
 
-class RadioGivenUp(GatewayError):
-    """No adapter could be made to hear (EX_UNAVAILABLE)."""
+class NoRadio(GatewayError):
+    """There is no radio that could hear (EX_UNAVAILABLE)."""
 
     exit_code = 69
+
+
+class RadioGivenUp(GatewayError):
+    """No adapter could be made to hear; a process that starts anew may succeed (EX_TEMPFAIL)."""
+
+    exit_code = 75
 
 
 class DiskError(GatewayError):

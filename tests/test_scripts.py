@@ -20,6 +20,7 @@ LOCKS = [
     "requirements-demo.lock",
     "requirements-test.lock",
     "requirements-bench.lock",
+    "requirements-compile.lock",
     "requirements-fuzz.lock",
 ]
 # What bash and the scripts themselves call; Python, apt-get, sudo and the like are left out, so a test decides about them.

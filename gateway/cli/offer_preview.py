@@ -1,5 +1,6 @@
 """`gateway offer preview`: takes promotions, shop and ledger from where they are, and shows what a gateway would decide."""
 
+import os
 import re
 from datetime import date, datetime, tzinfo
 from pathlib import Path
@@ -58,7 +59,7 @@ def run_preview(
     """One shopper in ``zone``, or everybody whom a date's ledger or a recording knows."""
     if (zone is None) == (reached is None):
         raise WrongCommand("either --zone ZONE or --reach DATE|RECORDING was expected.")
-    day = None if reached is None or Path(reached).is_file() else _date(reached)
+    day = None if reached is None else _day(reached)
     known = _context(shopper, context)
     hours = None if quiet is None else _quiet(quiet)
     # With both files and one shopper everything is known, so that marketing needs no gateway.
@@ -183,11 +184,14 @@ def _moment(text: str, time_zone: tzinfo) -> int:
         raise WrongCommand(f"--at {printable(text, 40)}: a local time such as 2026-11-23T17:05 was expected.") from error
 
 
-def _date(text: str) -> date:
+def _day(reached: str) -> date | None:
+    """``None``: it is no date, but a file."""
     try:
-        return date.fromisoformat(text)
+        return date.fromisoformat(reached)
     except ValueError as error:
-        raise WrongCommand(f"--reach {printable(text, 60)}: neither a date such as 2026-11-21 nor a file.") from error
+        if os.path.isfile(reached):  # noqa: PTH113 -- pathlib's raises where a name is too long
+            return None
+        raise WrongCommand(f"--reach {printable(reached, 60)}: neither a date such as 2026-11-21 nor a file.") from error
 
 
 # ---- for people ---------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from gateway.contract.control import ShopInForce, ShopRequest, UseShopRequest, d
 from gateway.contract.fields import Strict
 from gateway.contract.settings import Settings, read_settings
 from gateway.contract.shop import ShopFile, read_shop
+from gateway.contract.shop_edits import normal
 from gateway.errors import ConfigurationError, TryAgain
 from gateway.io.control import ask, follow
 from gateway.io.shop_file import read_shop_file
-from gateway.io.whole_file import write_whole
+from gateway.io.whole_file import alone_in, write_whole
 
 Result = TypeVar("Result", bound=Strict)
 
@@ -53,13 +54,23 @@ class Gateway:
             return True
         self.become_service_user()
         path = self.settings.shop_path
-        text = read_shop_file(path)
-        if digest_of(ShopFile() if text is None else read_shop(text, str(path))) != replaces:
-            raise TryAgain(
-                "was changed by somebody else meanwhile.", where=str(path), do="Nothing was changed; look and try again."
+        with alone_in(path.parent):
+            text = read_shop_file(path)
+            before = ShopFile() if text is None else read_shop(text, str(path))
+            if digest_of(before) != replaces:
+                raise TryAgain(
+                    "was changed by somebody else meanwhile.", where=str(path), do="Nothing was changed; look and try again."
+                )
+            write_whole(path, shop.to_text(), mode=0o640, folder_mode=0o700)
+        # A daemon that has just started may have read the file before.
+        running = self.ask(ShopRequest(), ShopInForce)
+        if running is None:
+            return False
+        if running.shop != normal(shop):
+            self.ask(
+                UseShopRequest(shop=shop, replaces=running.digest if running.shop == normal(before) else replaces), ShopInForce
             )
-        write_whole(path, shop.to_text(), mode=0o640, folder_mode=0o700)
-        return False
+        return True
 
     def become_service_user(self) -> None:
         """Root goes on as the owner of the state folder, so that the daemon can read what is written here."""

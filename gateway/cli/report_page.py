@@ -118,6 +118,7 @@ _REASONS: Mapping[Language, Mapping[str, str]] = {
         "not_nth_visit": "nicht dieser Besuch",
         "muted_category": "Thema stummgeschaltet",
         "stopped": "will keine Angebote mehr",
+        "refused_by_central": "von der Zentrale abgelehnt",
     },
 }
 _FUNNEL = ("matched", "granted", "shown", "opened", "redeemed")

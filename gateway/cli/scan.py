@@ -12,7 +12,7 @@ from gateway.cli.app import stop_on_signals
 from gateway.cli.configured import configured
 from gateway.cli.logs import log_to_stderr
 from gateway.core.frames import Decoder
-from gateway.errors import ConfigurationError, RadioGivenUp
+from gateway.errors import ConfigurationError, NoRadio
 from gateway.io.clock import SystemClock
 from gateway.io.scanner import Scanner
 from gateway.io.scanner.bluez import BlueZ
@@ -22,7 +22,7 @@ _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 
 def run_scan(seconds: int, adapter: str | None, config: Path | None, *, as_json: bool) -> None:
-    """Listen for ``seconds``, or until Ctrl-C; ``RadioGivenUp`` when nothing at all could be heard and the radio says why."""
+    """Listen for ``seconds``, or until Ctrl-C; ``NoRadio`` when nothing at all could be heard and the radio says why."""
     if adapter is not None and not re.fullmatch(r"hci[0-9]{1,2}|[0-9A-F]{2}(:[0-9A-F]{2}){5}", adapter, re.IGNORECASE):
         raise ConfigurationError(
             "is no adapter.", where=adapter, do="Name one as in hci0, or its address; see bluetoothctl list."
@@ -45,7 +45,7 @@ def run_scan(seconds: int, adapter: str | None, config: Path | None, *, as_json:
     asyncio.run(scan.run(scanner, bluez))
     scan.sum_up(as_json=as_json)
     if not scan.has_heard and scanner.trouble is not None:
-        raise RadioGivenUp(scanner.trouble.what, where=scanner.trouble.where, do=scanner.trouble.do)
+        raise NoRadio(scanner.trouble.what, where=scanner.trouble.where, do=scanner.trouble.do)
 
 
 class _Scan:

@@ -91,7 +91,11 @@ class DayRoster:
             shopper = known if known is not None and is_same else KnownShopper(entry)
             self.shoppers[shopper.name] = shopper
         for window in windows:
-            self.tables[window] = {ephemeral_identifier(s.subkeys.ek, window): s for s in self.shoppers.values()}
+            self.add_window(window, self.shoppers.values())
+
+    def add_window(self, window: Window, shoppers: Iterable[KnownShopper]) -> None:
+        """Make the identifiers of these shoppers for one window."""
+        self.tables[window] = {ephemeral_identifier(shopper.subkeys.ek, window): shopper for shopper in shoppers}
 
     def follow(self, old: "DayRoster") -> list[str]:
         """Take the place of ``old``; returns the names that it had and this one has not."""

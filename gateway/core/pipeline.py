@@ -454,8 +454,16 @@ class Pipeline:
 
     # ---- what time makes of it ------------------------------------------------------------------------------------------------
 
-    def tick(self, now: Instant, quality: ClockQuality, signs: ReceiverSigns | None = None) -> Step:
-        """Locate, decide and match everything up to ``now``."""
+    @property
+    def to_locate(self) -> int:
+        """How many shoppers the next ``tick`` locates."""
+        return self._positioning.to_locate
+
+    def tick(self, now: Instant, quality: ClockQuality, signs: ReceiverSigns | None = None, most: int | None = None) -> Step:
+        """Locate, decide and match everything up to ``now``.
+
+        ``most``: so many shoppers are located at once, those first who were heard first; the others wait for another call.
+        """
         self._quality = quality
         self._resolves = self._tuning.keeps_phones and quality is not ClockQuality.UNSYNCHRONISED
         self._ticked_ms = now.mono_ms
@@ -463,7 +471,7 @@ class Pipeline:
         events, self._remembered = self._remembered, []
         if self.catalogue is not None:
             self.catalogue.advance(now.wall_ms)
-        for belief in self._positioning.beliefs(now):
+        for belief in self._positioning.beliefs(now, most):
             if self.identity.is_own(belief.shopper):
                 self.test_beliefs[belief.shopper] = belief
             consent = self._consents.get(belief.shopper)

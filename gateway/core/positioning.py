@@ -268,15 +268,24 @@ class Positioning:
         """Whether anything is known of the shopper that is not too old."""
         return self._levels.follows(shopper)
 
-    def beliefs(self, now: Instant) -> Iterator[Belief]:
+    @property
+    def to_locate(self) -> int:
+        """How many shoppers ``beliefs`` locates with its next call, beside those whose belief is only repeated.
+
+        On a floor some may have to wait for the one after it, the next second at the latest.
+        """
+        pending = self._levels.pending
+        return pending if self._floor is None else min(pending, max(_LEAST_AT_ONCE, pending // 4))
+
+    def beliefs(self, now: Instant, most: int | None = None) -> Iterator[Belief]:
         """One belief per shopper heard since the last call, in the order in which they were first heard, one after the other.
 
         Whoever takes a belief says, before taking the next, whether it is settled; then the same comes again once a second while
-        nothing speaks against it. On a floor some may have to wait for the next call, the next second at the latest.
+        nothing speaks against it. ``most``: so many are located instead of ``to_locate``, and the others stay for the next call.
         """
         levels, floor, now_ms = self._levels, self._floor, now[0]
         if floor is None:
-            for name, heard in levels.take(now_ms).items():
+            for name, heard in levels.take(now_ms, most).items():
                 zones, outside = levels.share(heard, now_ms)
                 belief = Belief(name, now, zones, outside, heard.at, _Strongest(heard))
                 yield belief
@@ -288,7 +297,7 @@ class Positioning:
                 if not belief.is_settled:
                     heard.calm_until_ms = 0
             return
-        taken = levels.take(now_ms, max(_LEAST_AT_ONCE, levels.pending // 4))
+        taken = levels.take(now_ms, self.to_locate if most is None else most)
         placed = floor.beliefs(taken, now_ms)
         for name, heard in taken.items():
             zones, outside = self._together(heard, placed.get(name), now_ms)

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -60,6 +60,9 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _WATCHDOG_MS = 10_000
 _MAX_LAG_MS = 5_000
+_LOCATED_AT_ONCE = 100
+"""Shoppers; each takes some 10 µs, and ten times as much if something comes of it."""
+_IDS_AT_ONCE = 64
 _LOOK_S = 5.0
 """For so long nothing is decided after the start, while a broker that may know who decides does not answer."""
 _TOLD_S = 10.0
@@ -76,21 +79,26 @@ class Daemon:
         *,
         notifier: Notifier | None = None,
         observe: Callable[[Step], None] | None = None,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        kept: Callable[[Step], None] | None = None,
+        new_id: Callable[[], str] | None = None,
         database: Path | None = None,
         recorder: Recorder | None = None,
         config: str = "the settings",
     ) -> None:
-        """``config``: how the settings file is called where a person is told to mend it."""
+        """``observe`` is told of each step when it is decided, ``kept`` when it is on disk.
+
+        ``config``: how the settings file is called where a person is told to mend it.
+        """
         self._settings = settings
         self._clock = clock
         self._notifier = notifier or Notifier()
         self._observe = observe
+        self._kept = kept
         self._recorder = recorder
         self._topics = StoreTopics(settings.store, settings.gateway)
         self._boot_id = boot_id()
         self._started = clock.now()
-        self.pipeline = Pipeline(shop, tuning_of(settings), new_id, self._started)
+        self.pipeline = Pipeline(shop, tuning_of(settings), new_id or _random_ids().__next__, self._started)
         self._store = Store(database or settings.database_path, quota_mib=settings.storage.quota_mib, boot_id=self._boot_id)
         self._session = Session(
             settings.broker,
@@ -226,22 +234,40 @@ class Daemon:
         await self._recall()
         while True:
             self.at_rest.clear()
-            now = self._clock.now()
-            step = self.pipeline.tick(now, self._clock.quality(), self._signs)
-            if self._recorder is not None:
-                self._recorder.ticked(now)
-            if step != Step():
-                if self._observe is not None:
-                    self._observe(step)
-                self._test_shoppers.note(step)
-                await self._store.commit(step, quality=self._clock.quality(), wall_ms=now.wall_ms)
-                self._delivery.committed()
+            await self._tick()
             # Preparing also drops past days, which a wrong clock must not decide; and then nothing is resolved anyway.
             if self._clock.quality() is not ClockQuality.UNSYNCHRONISED:
                 while self.pipeline.identity.prepare(self._clock.now().wall_ms):  # noqa: ASYNC110 -- it works, it does not wait
                     await asyncio.sleep(0)
             self.at_rest.set()
+            if self._verdicts or self._ack is not None:
+                self._answered.set()
             await self._clock.sleep_ms(TICK_MS)
+
+    async def _tick(self) -> None:
+        """Decide part by part, so that the loop goes on hearing, and while the parts before are on their way to the disk."""
+        quality, left = self._clock.quality(), self.pipeline.to_locate
+        async with asyncio.TaskGroup() as commits:
+            while True:
+                now = self._clock.now()
+                step = self.pipeline.tick(now, quality, self._signs, most=min(left, _LOCATED_AT_ONCE))
+                left -= _LOCATED_AT_ONCE
+                if step != Step():
+                    if self._observe is not None:
+                        self._observe(step)
+                    self._test_shoppers.note(step)
+                    commits.create_task(self._keep(step, quality, now))
+                if left <= 0:
+                    if self._recorder is not None:
+                        self._recorder.ticked(now)
+                    break
+                await asyncio.sleep(0)
+
+    async def _keep(self, step: Step, quality: ClockQuality, now: Instant) -> None:
+        await self._store.commit(step, quality=quality, wall_ms=now.wall_ms)
+        if self._kept is not None:
+            self._kept(step)
+        self._delivery.committed()
 
     async def _every(self, period_ms: int, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -339,7 +365,6 @@ class Daemon:
                 ack = read(Ack, payload, "ack").data
                 if ack.epoch == self._store.epoch and (self._ack is None or ack.seq > self._ack.seq):
                     self._ack = ack
-                    self._answered.set()
             elif topic == self._topics.decision:
                 self._take_decision(read(Decision, payload, "decision"))
             else:
@@ -360,12 +385,12 @@ class Daemon:
         if self.pipeline.decide(verdict) and self._observe is not None:
             self._observe(Step((), (verdict,)))
         self._verdicts.append((verdict, self._clock.now().wall_ms))
-        self._answered.set()
 
     async def _keep_answers(self) -> None:
-        """What central has answered, onto the disk.
+        """What central has answered since the last tick, onto the disk.
 
         Not while the session waits: each of a burst would wait for a flush of its own, and meanwhile the rest of it takes memory.
+        And not at any time: the next tick's decisions would wait for a flush that nobody is in a hurry for.
         """
         while True:
             await self._answered.wait()
@@ -586,6 +611,13 @@ class Daemon:
             log.warning("nothing about phones is kept until these settings are made: %s", ", ".join(missing))
         if not self._settings.trust.public_keys:
             log.warning("trust.public_keys is empty: no catalogue and no roster will be accepted")
+
+
+def _random_ids() -> Iterator[str]:
+    """16 hexadecimal digits each. Asking the kernel gives Python's lock away, so it is asked for many at once."""
+    while True:
+        digits = secrets.token_hex(8 * _IDS_AT_ONCE)
+        yield from (digits[first : first + 16] for first in range(0, len(digits), 16))
 
 
 def tuning_of(settings: Settings) -> Tuning:

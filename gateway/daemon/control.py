@@ -46,7 +46,7 @@ from gateway.daemon.technicians import TestShoppers
 from gateway.daemon.walks import WalkQuestion, Walks
 from gateway.errors import ConfigurationError, GatewayError, TryAgain
 from gateway.io.clock import Clock
-from gateway.io.whole_file import write_whole
+from gateway.io.whole_file import alone_in, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Shops:
         async with self._changing:
             if digest_of(self.shop) != replaces:
                 raise TryAgain("the shop was changed by somebody else meanwhile.", do="Nothing was changed; look and try again.")
-            await asyncio.to_thread(write_whole, self._path, shop.to_text(), mode=0o640, folder_mode=0o700)
+            await asyncio.to_thread(_write, self._path, shop.to_text())
             self.shop = shop
             compiled = shop.compiled()
             model = self._pipeline.zone_model
@@ -75,6 +75,12 @@ class Shops:
             is_fresh = self._pipeline.zone_model is model
             self._pipeline.use_shop(compiled, self._clock.now().wall_ms, ground if is_fresh else None)
             log.info("a new shop is in force: %d zones, %d anchors", len(shop.zones), len(shop.anchors))
+
+
+def _write(path: Path, text: str) -> None:
+    # A command that has found no daemon may be about to write it, too.
+    with alone_in(path.parent):
+        write_whole(path, text, mode=0o640, folder_mode=0o700)
 
 
 class Control:

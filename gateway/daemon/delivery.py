@@ -147,7 +147,7 @@ class Delivery:
             self._confirmed_ms[number] = self._clock.now().mono_ms
 
         try:
-            await self._session.publish_all([self._publication(row, now_ms) for row in rows], confirmed)
+            await self._session.publish_all((self._publication(row, now_ms) for row in rows), confirmed)
         except BrokerLost:
             # The next connection looks at every row that is still kept.
             for number in unconfirmed:

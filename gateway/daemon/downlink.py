@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
 from gateway.contract.downlinks import (
@@ -20,7 +21,7 @@ from gateway.contract.downlinks import (
 )
 from gateway.contract.roster_assembly import RosterAssembly
 from gateway.contract.topics import StoreTopics
-from gateway.core.identity import DayRoster
+from gateway.core.identity import DayRoster, Window
 from gateway.core.model import ClockQuality, RosterEntry
 from gateway.core.offers import Catalogue as CompiledCatalogue
 from gateway.core.pipeline import Pipeline
@@ -39,6 +40,9 @@ _MAX_CHUNKS = -(-MAX_SHOPPERS // MAX_RECORDS_PER_CHUNK)
 _ROSTERS = "roster/"
 _CATALOGUE = "catalogue"
 _SHOPPERS = "shopper/"
+_DERIVED_AT_ONCE = 100
+"""Shoppers whose keys or identifiers take up to a millisecond."""
+_PAUSE_S = 0.001
 _GRACE_MS = 2 * 3600 * 1000
 
 
@@ -171,7 +175,7 @@ class Downlinks:
         identity = self._pipeline.identity
         windows = identity.windows_around(self._clock.now().wall_ms, manifest.day)
         before = identity.roster(manifest.day)
-        roster = await _aside(DayRoster, manifest.day, manifest.version, entries, windows, before)
+        roster = await _aside(_build, manifest, entries, windows, before)
         self._pipeline.use_roster(roster)
         self._whole[manifest.day] = manifest.version
         log.info("roster of day %d version %d in force: %d shoppers", manifest.day, manifest.version, len(entries))
@@ -228,6 +232,25 @@ class Downlinks:
                 raise Untrusted(f"holds no records ({error}).", where="roster delta") from error
             self._pipeline.apply_roster_delta(day, delta.version, entries, delta.removals)
             log.info("roster of day %d version %d in force by delta", day, delta.version)
+
+
+def _build(manifest: RosterManifest, entries: list[RosterEntry], windows: list[Window], before: DayRoster | None) -> DayRoster:
+    roster = DayRoster(manifest.day, manifest.version, _giving_way(entries), (), before)
+    for window in windows:
+        roster.add_window(window, _giving_way(roster.shoppers.values()))
+    return roster
+
+
+def _giving_way(items: Iterable[T]) -> Iterator[T]:
+    """The items, with a pause in which the event loop is sure to go on.
+
+    Each key that is derived gives Python's lock away for microseconds: too short for the loop's thread to wake up and take it,
+    but every time it begins anew to wait for it to be given up.
+    """
+    for number, item in enumerate(items):
+        if number % _DERIVED_AT_ONCE == 0:
+            time.sleep(_PAUSE_S)
+        yield item
 
 
 async def _aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

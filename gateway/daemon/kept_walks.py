@@ -15,6 +15,7 @@ from gateway.core.positioning import plan_of
 from gateway.daemon import zone_models
 from gateway.errors import ConfigurationError
 from gateway.io.walk_files import WalkFiles
+from gateway.io.whole_file import alone_in
 
 
 def receivers_of(shop: Shop, zone: str | None = None) -> tuple[str, ...]:
@@ -85,14 +86,15 @@ class KeptWalks:
 
     def accept(self, new: NewWalk, others: Mapping[str, KeptWalk], learnt: Learnt, *, use: bool) -> int:
         """Keep the walk, the model learnt with it, and of every walk the figures that must not get worse; the model's version."""
-        version = self._put(learnt.model, use=use)
-        zone = new.about.zone
-        self.files.write(zone, new.recording, new.about.model_dump_json())
-        for other, kept in others.items():
-            figures = learnt.figures.get(other)
-            if other != zone and figures is not None:
-                about = kept.about.model_copy(update={"accuracy": figures.accuracy, "changes": figures.changes})
-                self.files.write_about(other, about.model_dump_json())
+        with alone_in(self._models):
+            version = self._put(learnt.model, use=use)
+            zone = new.about.zone
+            self.files.write(zone, new.recording, new.about.model_dump_json())
+            for other, kept in others.items():
+                figures = learnt.figures.get(other)
+                if other != zone and figures is not None:
+                    about = kept.about.model_copy(update={"accuracy": figures.accuracy, "changes": figures.changes})
+                    self.files.write_about(other, about.model_dump_json())
         return version
 
     # ---- models ---------------------------------------------------------------------------------------------------------------
@@ -123,6 +125,10 @@ class KeptWalks:
 
     def use(self, version: int | str) -> None:
         """Choose the model of the next ``LiveModel.reload``: a version, ``previous`` or ``none``."""
+        with alone_in(self._models):
+            self._use(version)
+
+    def _use(self, version: int | str) -> None:
         if version == "none":
             zone_models.choose(self._models, None)
             return
@@ -151,8 +157,9 @@ class KeptWalks:
 
     def take(self, text: str, wall_ms: int) -> int:
         """Keep a model that was learnt elsewhere; it is not chosen."""
-        version = self._put(text, use=False)
-        self.note(ModelMade(version=version, made_time=wall_ms, origin="import"))
+        with alone_in(self._models):
+            version = self._put(text, use=False)
+            self.note(ModelMade(version=version, made_time=wall_ms, origin="import"))
         return version
 
 

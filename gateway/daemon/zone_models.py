@@ -6,6 +6,7 @@ where none is in force. The functions block: a daemon calls them in a thread.
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import re
 from pathlib import Path
@@ -147,4 +148,8 @@ class LiveModel:
     def _read(self) -> tuple[int | None, ZoneModel | None, Ground | None]:
         version = current(self._folder)
         model = load(self._folder, version) if version is not None else None
-        return version, model, ground_of(self._pipeline.shop, model)
+        ground = ground_of(self._pipeline.shop, model)
+        if ground.model is not None:
+            # It takes numpy, and that long to load; here nobody waits for it.
+            importlib.import_module("gateway.core.zone_filter")
+        return version, model, ground

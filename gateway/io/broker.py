@@ -17,7 +17,7 @@ import logging
 import socket
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -42,7 +42,7 @@ _REFUSED = 0x80
 _POLL_S = 0.01
 _SESSION_EXPIRY_S = 7 * 24 * 3600
 _MAX_QUEUED_INCOMING = 10_000
-_HANDLED_AT_ONCE = 50
+_HANDLED_AT_ONCE = 20
 """Messages between two chances for the rest of the event loop."""
 _CONTENT_TYPE = b"\x03" + len(CONTENT_TYPE).to_bytes(2, "big") + CONTENT_TYPE.encode()
 
@@ -137,7 +137,7 @@ class _Client(aiomqtt.Client):
                 await self._has_arrived.wait()
 
     async def confirm(
-        self, publications: Sequence[Publication], at_once: int, confirmed: Callable[[int], None], *, with_properties: bool
+        self, publications: Iterable[Publication], at_once: int, confirmed: Callable[[int], None], *, with_properties: bool
     ) -> dict[str, str]:
         """Publish with QoS 1, in their order and ``at_once`` under way; returns with the last PUBACK.
 
@@ -147,32 +147,34 @@ class _Client(aiomqtt.Client):
         """
         loop = asyncio.get_running_loop()
         progress = asyncio.Event()
-        under_way: dict[int, tuple[int, float]] = {}
-        """By packet identifier: the index, and when it was sent; the oldest first."""
+        under_way: dict[int, tuple[int, str, float]] = {}
+        """By packet identifier: the index, the topic, and when it was sent; the oldest first."""
 
         refused: dict[str, str] = {}
 
         def on_puback(identifier: int, code: ReasonCode) -> None:
             del self._unconfirmed[identifier]
-            index, _ = under_way.pop(identifier)
+            index, topic, _ = under_way.pop(identifier)
             if code.value >= _REFUSED:
-                refused[publications[index].topic] = str(code)
+                refused[topic] = str(code)
             confirmed(index)
             progress.set()
 
         def overdue_s() -> float:
-            oldest_s = next((sent_s for _, sent_s in under_way.values()), loop.time())
+            oldest_s = next((sent_s for *_, sent_s in under_way.values()), loop.time())
             return loop.time() - oldest_s - _CALL_TIMEOUT_S
 
         timer = loop.call_later(_CALL_TIMEOUT_S, progress.set)
-        following = 0
+        following = enumerate(publications)
+        each = next(following, None)
         try:
-            while following < len(publications) or under_way:
-                while following < len(publications) and len(under_way) < at_once:
-                    identifier = self._publish(publications[following], with_properties=with_properties)
+            while each is not None or under_way:
+                while each is not None and len(under_way) < at_once:
+                    index, publication = each
+                    identifier = self._publish(publication, with_properties=with_properties)
                     self._unconfirmed[identifier] = on_puback
-                    under_way[identifier] = (following, loop.time())
-                    following += 1
+                    under_way[identifier] = (index, publication.topic, loop.time())
+                    each = next(following, None)
                 progress.clear()
                 await progress.wait()
                 if loop.time() >= timer.when():
@@ -334,8 +336,8 @@ class Session:
         async with self._in_flight:
             await self._on_the_connection(send)
 
-    async def publish_all(self, publications: Sequence[Publication], confirmed: Callable[[int], None] = _nothing_to_note) -> None:
-        """Publish in order with QoS 1, ``max_in_flight`` under way, and wait for all PUBACKs.
+    async def publish_all(self, publications: Iterable[Publication], confirmed: Callable[[int], None] = _nothing_to_note) -> None:
+        """Publish in order with QoS 1, ``max_in_flight`` under way, and wait for all PUBACKs; each is asked for as it can go out.
 
         ``confirmed`` hears of each by its index. ``BrokerLost`` when one does not come; it may have arrived or not. One that
         the broker threw away (MQTT 5) is logged and counts as confirmed: what has to arrive waits for the receiver's own word.
@@ -358,7 +360,7 @@ class Session:
             raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
 
     async def _confirm(
-        self, client: _Client, publications: Sequence[Publication], confirmed: Callable[[int], None]
+        self, client: _Client, publications: Iterable[Publication], confirmed: Callable[[int], None]
     ) -> dict[str, str]:
         """By topic, why the broker threw something away."""
         with_properties = self._settings.protocol == "5"

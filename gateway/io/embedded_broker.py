@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -13,6 +14,16 @@ from gateway.errors import TryAgain
 
 _START_TIMEOUT_S = 10.0
 _POLL_S = 0.02
+_UNTIL_WE_END = """
+exec 3<&0
+"$@" 3<&- & broker=$!
+{ read -r _ <&3; kill "$broker"; } & watcher=$!
+wait "$broker"; status=$?
+kill "$watcher"; wait "$watcher"
+exit "$status"
+"""
+"""Runs a broker until the other end of standard input is closed, as it also is when we are killed. The kernel's signal for the
+death of a parent would not do: it is forgotten when Mosquitto, started by root, becomes another user."""
 _WHERE_DEBIAN_PUTS_IT = "/usr/sbin:/usr/local/sbin"
 
 
@@ -38,22 +49,23 @@ async def embedded_broker(folder: Path, *, prefer_amqtt: bool = False) -> AsyncI
 async def _mosquitto(program: str, folder: Path, port: int) -> AsyncIterator[None]:
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\npersistence false\n", "ascii")
-    # A session of its own, so that Ctrl-C reaches us first and everybody can say goodbye.
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "-c",
-        str(config),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        await _wait_for_port(port, process)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+    read, write = os.pipe()
+    with os.fdopen(write, "wb", 0) as ours:
+        with os.fdopen(read, "rb", 0) as theirs:
+            # A session of its own, so that Ctrl-C reaches us first and everybody can say goodbye.
+            process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", _UNTIL_WE_END, "sh", program, "-c", str(config)),
+                stdin=theirs,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            await _wait_for_port(port, process)
+            yield
+        finally:
+            ours.close()
+            await process.wait()
 
 
 async def _wait_for_port(port: int, process: asyncio.subprocess.Process) -> None:

@@ -1,12 +1,13 @@
-"""A file that is replaced whole or not at all, so that a power cut leaves the old one or the new one."""
+"""A file that is replaced whole or not at all, so that a power cut leaves the old one or the new one; and by one at a time."""
 
 import contextlib
+import fcntl
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gateway.errors import DiskError
+from gateway.errors import DiskError, TryAgain
 
 
 def write_whole(
@@ -47,6 +48,30 @@ def write_whole(
         _flush_folder(path.parent)
     except OSError as error:
         raise DiskError(f"cannot be written ({error.strerror}).", where=str(path), do=do) from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """While this lasts nobody else who asks so changes the files of ``folder``: what was read in it holds when it is written.
+
+    ``TryAgain`` while somebody else does. It ends with the process, however that ends. The folder is made if it is missing.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DiskError(f"cannot be written ({error.strerror}).", where=str(folder), do="Check path and owner.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise TryAgain(
+            "is being changed by somebody else.", where=str(folder), do="Nothing was changed; look and try again."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:

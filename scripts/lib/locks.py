@@ -13,8 +13,9 @@ from packaging.version import Version
 LOCKS = {
     "requirements.lock": ("build",),
     "requirements-demo.lock": ("build", "demo"),
-    "requirements-test.lock": ("build", "demo", "test"),
-    "requirements-bench.lock": ("build", "bench"),
+    "requirements-test.lock": ("build", "demo", "test", "compile"),
+    "requirements-bench.lock": ("build", "bench", "compile"),
+    "requirements-compile.lock": ("build", "compile"),
     "requirements-fuzz.lock": ("build", "fuzz"),
 }
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;]+)", re.MULTILINE)

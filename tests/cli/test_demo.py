@@ -251,6 +251,20 @@ def test_ctrl_c_twice_ends_it_too(place: Place, broker: tuple[str, ...]) -> None
     place.assert_nothing_is_left()
 
 
+@brokers
+def test_killed_outright_it_leaves_no_process_behind(place: Place, broker: tuple[str, ...]) -> None:
+    with place.start("--duration", "300", "--speed", "1", "--json", *broker) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["what"]
+        assert any("mosquitto" in command for command in place.processes()) == (not broker)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    deadline_s = time.monotonic() + 30
+    while place.processes() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert place.processes() == []
+
+
 def test_a_reader_that_goes_ends_it_quietly(place: Place) -> None:
     with place.start("--duration", "300", "--speed", "20", "--json") as process:
         assert process.stdout is not None

@@ -259,8 +259,9 @@ def test_what_is_no_recording_of_this_shop(marketing: Marketing, recording: Path
     refused(marketing.preview(offer("a"), options=("--reach", recording)), 78, words)
 
 
-def test_what_is_neither_a_date_nor_a_file(marketing: Marketing) -> None:
-    refused(marketing.preview(offer("a"), options=("--reach", "yesterday")), 2, "neither a date such as 2026-11-21 nor a file")
+@pytest.mark.parametrize("reach", ["yesterday", "/dev/zero", "/", "x" * 5000, "", "2026-02-30"])
+def test_what_is_neither_a_date_nor_a_file(marketing: Marketing, reach: str) -> None:
+    refused(marketing.preview(offer("a"), options=("--reach", reach)), 2, "neither a date such as 2026-11-21 nor a file")
 
 
 def test_a_simulated_walk_reaches_everybody_who_walked_by_the_shop_of_a_gateway(

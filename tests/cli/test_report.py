@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -24,8 +24,9 @@ from gateway.contract.day_report import (
     Steps,
     ZoneDay,
     day_report,
-    difference_interval,
 )
+from gateway.contract.messages import RefusalReason
+from gateway.core.model import WithheldReason
 from tests.cli.forked import Done, Forked
 from tests.cli.shown import GATEWAY, Shown
 from tests.cli.test_shop_commands import refused
@@ -146,6 +147,13 @@ def test_the_page_needs_nothing_but_itself(language: Literal["de", "en"]) -> Non
         assert word in text
 
 
+@pytest.mark.parametrize("reason", [*(each.value for each in WithheldReason), *get_args(RefusalReason)])
+def test_each_reason_has_german_words(reason: str) -> None:
+    report = REPORT.model_copy(update={"withheld": {reason: 1}, "refused": {reason: 1}})
+    assert f"<span>{reason.replace('_', ' ')}</span>" in page(report, "en")
+    assert f"<span>{reason.replace('_', ' ')}</span>" not in page(report, "de")
+
+
 def test_names_from_outside_are_escaped() -> None:
     report = REPORT.model_copy(update={"refused": {"<script>": 1}, "time_zone": "<b>"})
     assert "<script>" not in page(report, "en")
@@ -246,24 +254,6 @@ class Bought(NamedTuple):
     held_out_bought: int
 
 
-@pytest.mark.parametrize(
-    ("counts", "low", "high"),
-    [
-        # R. G. Newcombe, Statistics in Medicine 17 (1998), 873–890, table II, method 10.
-        pytest.param((56, 70, 48, 80), 0.0524, 0.3339, id="a"),
-        pytest.param((9, 10, 3, 10), 0.1705, 0.8090, id="b"),
-        pytest.param((6, 7, 2, 7), 0.0582, 0.8062, id="c"),
-        pytest.param((5, 56, 0, 29), -0.0381, 0.1926, id="d"),
-        pytest.param((0, 10, 0, 20), -0.1611, 0.2775, id="e"),
-        pytest.param((10, 10, 0, 20), 0.6791, 1.0, id="g"),
-    ],
-)
-def test_intervals_are_those_of_the_literature(counts: tuple[int, int, int, int], low: float, high: float) -> None:
-    some, of, others, of_others = counts
-    found = difference_interval(some, of, others, of_others)
-    assert found == pytest.approx((low, high), abs=1e-4)
-
-
 def effect(people: Bought) -> EffectDay:
     told = day_report("demo", date(2026, 11, 21), "Europe/Berlin", [], [], {}, {"bread": people})
     assert told.effects is not None
@@ -279,11 +269,3 @@ def test_below_thirty_in_either_group_no_share_is_told() -> None:
 
 def test_without_central_no_effect_is_known() -> None:
     assert day_report("demo", date(2026, 11, 21), "Europe/Berlin", [], [], None).effects is None
-
-
-@given(st.integers(1, 300), st.integers(1, 300), st.floats(0, 1), st.floats(0, 1))
-def test_an_interval_holds_the_difference_and_turns_with_the_groups(of: int, of_others: int, share: float, other: float) -> None:
-    some, others = round(share * of), round(other * of_others)
-    low, high = difference_interval(some, of, others, of_others)
-    assert -1 <= low <= some / of - others / of_others <= high <= 1
-    assert difference_interval(others, of_others, some, of) == pytest.approx((-high, -low))

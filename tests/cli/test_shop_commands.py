@@ -151,6 +151,22 @@ def test_replace_changes_what_is_named_and_keeps_the_rest(shop: Shop) -> None:
     assert anchors["ceiling"].model_dump() == {"kind": "receiver", "zone": "wine", "covers": ("wine",), "at": None}
 
 
+def test_commands_at_the_same_time_lose_nothing(shop: Shop) -> None:
+    """Each is done whole, or refused because another one was quicker."""
+    names = [f"z{number}" for number in range(8)]
+    command = [sys.executable, "-c", "from gateway.cli import main; main()", "zone", "add"]
+    running = [
+        subprocess.Popen([*command, name, "--config", shop.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for name in names
+    ]
+    said = [process.communicate(timeout=100)[1] for process in running]
+    codes = {name: process.returncode for name, process in zip(names, running, strict=True)}
+    assert set(codes.values()) <= {0, 75}, said
+    assert 0 in codes.values(), said
+    assert all("changed by somebody else" in each for each, code in zip(said, codes.values(), strict=True) if code == 75)
+    assert shop.kept().zones.keys() == {*SHOP["zones"], *(name for name, code in codes.items() if code == 0)}
+
+
 def test_what_is_as_it_was_is_not_written_again(shop: Shop) -> None:
     before = shop.file.stat()
     done = shop("zone add dairy --tag chilled --tag food --replace")

@@ -161,6 +161,25 @@ def told(event: PresenceEvent) -> str:
             return "ended"
 
 
+def test_a_tick_in_parts_decides_the_same_of_everybody() -> None:
+    phones = [Phone(seed) for seed in range(1, 8)]
+    whole, parts = Store(phones=phones), Store(phones=phones)
+    for second in range(8):
+        zone = "dairy" if second < 4 else "wine"
+        for store in (whole, parts):
+            for phone in phones[: 3 + second]:
+                store.hear(phone, {f"r-{zone}": -55})
+            store.now = store.now.plus(1000)
+        whole.tick()
+        while parts.pipeline.to_locate:
+            left = parts.pipeline.to_locate
+            step = parts.pipeline.tick(parts.now, SYNCHRONISED, most=2)
+            assert (parts.pipeline.to_locate, len({one.event.shopper for one in step.outcomes}) <= 2) == (max(0, left - 2), True)
+            parts.outcomes += step.outcomes
+    assert "entered wine" in whole.story
+    assert sorted((e.shopper, e.at, told(e)) for e in parts.events) == sorted((e.shopper, e.at, told(e)) for e in whole.events)
+
+
 # ---- the main road ------------------------------------------------------------------------------------------------------------
 
 

@@ -13,10 +13,10 @@ from gateway.contract.relayed import GatewaySighting
 from gateway.contract.settings import Settings
 from gateway.core.model import ClockQuality, Entered, Instant
 from gateway.core.pipeline import TICK_MS
-from gateway.core.relay import MAX_AGE_MS
+from gateway.core.relay import MAX_AGE_MS, Relay
 from gateway.daemon.other_gateways import SILENCE_MS, OtherGateways
 from gateway.daemon.status import HeardRates
-from tests.core.test_pipeline import ANNA, ANNAS, Store
+from tests.core.test_pipeline import ANNA, ANNAS, DAY, Store
 
 SETTINGS = Settings.model_validate(
     {
@@ -290,6 +290,37 @@ def test_who_only_receives_looks_at_nobody() -> None:
     scene.others.take_status("pi-2", status("online", "r-dairy"))
     scene.hear(scene.message())
     assert (scene.sightings, scene.others.conditions()) == (0, [])
+
+
+@pytest.mark.parametrize("first_knows", [True, False])
+@pytest.mark.parametrize("second_knows", [True, False])
+def test_a_test_shopper_is_followed_past_the_receivers_of_a_gateway_that_knows_it_too(
+    second_knows: bool, first_knows: bool
+) -> None:
+    """Nothing travels with it: the technician adds it, with the same key, to both."""
+    first, second = Scene(Store(phones=[])), Store(phones=[])
+    for store, knows in ((first.store, first_knows), (second, second_knows)):
+        if knows:
+            store.pipeline.use_test_shoppers(DAY, [ANNA.entry(DAY)], store.now.wall_ms)
+        store.tick()
+    relay = Relay()
+    second.pipeline.receive_for_another(relay)
+    for _ in range(20):
+        second.now = first.store.now
+        second.hear(ANNA, {"r-dairy": -50})
+        told = relay.take(second.now.mono_ms).sightings
+        sightings = [
+            {"shopper": one.told.shopper, "receiver": one.receiver, "rssi_dbm": one.rssi_dbm, "age_ms": 0, "consent": 3}
+            for one in told
+        ]
+        first.hear(first.message(sightings=sightings))
+        first.pass_time(TICK_MS)
+    entered = [
+        (outcome.event.zone, first.store.pipeline.identity.is_own(outcome.event.shopper))
+        for outcome in first.store.outcomes
+        if isinstance(outcome.event, Entered)
+    ]
+    assert entered == ([("dairy", True)] if first_knows and second_knows else [])
 
 
 def test_the_log_names_nobody(caplog: pytest.LogCaptureFixture) -> None:

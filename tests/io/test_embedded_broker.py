@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_mosquitto_is_found_where_debian_puts_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert shutil.which("mosquitto") is None
     assert find_mosquitto() == "/usr/sbin/mosquitto"
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed")
+async def test_a_mosquitto_that_dies_takes_what_watches_it_along(tmp_path: Path) -> None:
+    before = children()
+    async with embedded_broker(tmp_path) as (_, settings):
+        (shell,) = children() - before
+        inside = Path(f"/proc/{shell}/task/{shell}/children")
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in inside.read_text().split()}
+        (broker,) = [int(pid) for pid, command in commands.items() if b"mosquitto.conf" in command and b"sh\0-c" not in command]
+        os.kill(broker, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while listeners(settings.port):  # noqa: ASYNC110 -- the kernel announces nothing
+                await asyncio.sleep(0.02)
+    assert children() == before
+    assert not any(Path(f"/proc/{pid}").exists() for pid in commands)
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed")

@@ -567,6 +567,36 @@ async def test_those_who_wait_at_the_same_time_share_a_transaction(path: Path) -
         assert count(path, "meta") == 41
 
 
+async def test_who_only_looks_waits_for_no_writer_and_sees_what_is_on_disk(path: Path) -> None:
+    async with busy(path) as (thread, _, go_on):
+        writing = asyncio.create_task(thread.run(partial(note, value="x")))
+        looked = await asyncio.wait_for(thread.look(noted), 30)
+        assert (looked, writing.done()) == (0, False)
+        go_on()
+        await writing
+        assert await thread.look(noted) == 1
+
+
+async def test_who_looks_cannot_write(path: Path) -> None:
+    async with busy(path) as (thread, _, go_on):
+        go_on()
+        with pytest.raises(DiskError):
+            await thread.look(partial(note, value="x"))
+
+
+def noted(db: Database) -> int:
+    return int(db.execute("SELECT count(*) FROM meta WHERE key LIKE 'noted %'").fetchone()[0])
+
+
+async def test_steps_are_kept_in_the_order_in_which_they_came(store: Store, path: Path) -> None:
+    many = Step(tuple(started(f"{number:016x}") for number in range(60)))
+    await asyncio.gather(commit(store, many), commit(store, arrival(ANNA)), commit(store, Step((started(BEN),))))
+    with looking(path) as connection:
+        shoppers = [shopper for (shopper,) in connection.execute("SELECT shopper FROM ledger ORDER BY id")]
+        sent = [shopper for (shopper,) in connection.execute("SELECT shopper FROM outbox ORDER BY seq")]
+    assert shoppers == sent == [*(f"{number:016x}" for number in range(60)), ANNA, ANNA, BEN]
+
+
 async def test_when_one_of_those_who_wait_together_fails_all_are_told_and_nothing_is_kept(path: Path) -> None:
     async with busy(path) as (thread, _, go_on):
         calls = [asyncio.create_task(thread.run(partial(note, value=value))) for value in ("1", "2", None, "4")]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import DiskError
-from gateway.io.whole_file import write_whole
+from gateway.errors import DiskError, TryAgain
+from gateway.io.whole_file import alone_in, write_whole
 
 OLD = "the old one\n"
 
@@ -98,6 +98,27 @@ def test_a_disk_that_takes_no_more_leaves_the_old_file(file: Path) -> None:
     assert "DiskError" in done.stderr
     assert "File too large" in done.stderr
     assert (file.read_text(), names_in(file.parent)) == (OLD, ["shop.json"])
+
+
+def test_one_at_a_time_changes_a_folder_and_it_is_free_when_that_one_dies(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "here"
+    code = (
+        "import pathlib, sys; from gateway.io.whole_file import alone_in;"
+        "lock = alone_in(pathlib.Path(sys.argv[1])); lock.__enter__(); print('alone', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"alone\n"
+        with pytest.raises(TryAgain, match="is being changed by somebody else"), alone_in(folder):
+            pass
+        with alone_in(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with alone_in(folder):
+        pass
+    with alone_in(folder):
+        pass
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(file: Path) -> None:

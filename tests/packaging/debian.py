@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ READY = ["python3", "python3-venv", "bluez", "mosquitto", "mosquitto-clients"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = ["CHANGELOG.md", "LICENSE", "README.md", "docs", "firmware_configs", "gateway", "pyproject.toml", "requirements.lock"]
-PARTS += ["scripts", "systemd"]
+PARTS += ["requirements-compile.lock", "scripts", "systemd"]
 
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 _MOUNT = (
@@ -150,12 +151,12 @@ def ready() -> Path:
     return cached(f"{SUITE}-ready", lambda folder: _with_packages(below, folder))
 
 
-def wheels() -> Path:
-    """The packages of requirements.lock for Debian 12, fetched with pip's usual settings."""
+def wheels(lock_name: str = "requirements.lock") -> Path:
+    """The packages of a lock for Debian 12, fetched with pip's usual settings."""
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the wheels for Debian 12 are fetched by the Python that it has: 3.11")
-    lock = CHECKOUT / "requirements.lock"
-    return cached(f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}", _download)
+    lock = CHECKOUT / lock_name
+    return cached(f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}", partial(_download, lock))
 
 
 def cached(name: str, make: Make) -> Path:
@@ -203,10 +204,10 @@ def _with_packages(below: Path, folder: Path) -> None:
     policy.unlink()
 
 
-def _download(folder: Path) -> None:
-    lock = str(CHECKOUT / "requirements.lock")
+def _download(lock: Path, folder: Path) -> None:
     _or_skip(
-        sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "-r", lock, "-d", str(folder), environment=None
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "-r", str(lock), "-d", str(folder)),
+        environment=None,
     )
 
 

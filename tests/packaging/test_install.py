@@ -44,6 +44,20 @@ def files(root: Root) -> set[str]:
     return set(said(root, "sh", "-c", f"find / \\( {leave_out} \\) -prune -o -print").splitlines())
 
 
+def test_compiles_what_runs_for_every_advertisement(root: Root) -> None:
+    shutil.copytree(debian.wheels("requirements-compile.lock"), root.path("root/wheels"))
+    done = root.install("--wheels", "/root/wheels", "--compile")
+    assert done.returncode == 0, done.stderr
+    assert said(root, "gateway", "--version").startswith("gateway ")
+    python = "/opt/beacon-gateway/current/.venv/bin/python"
+    modules = "import gateway.core.pipeline as p, gateway.core.zone_filter as z; print(p.__file__, z.__file__)"
+    compiled, source = said(root, *AS_SERVICE, python, "-c", modules).split()
+    assert compiled.endswith(".so")
+    assert source.endswith("zone_filter.py")
+    assert root.install("--uninstall", "--purge", "--yes").returncode == 0
+    assert not any("beacon-gateway" in path for path in files(root))
+
+
 def test_installs_upgrades_and_leaves_nothing_behind(root: Root, tmp_path: Path) -> None:
     shutil.copytree(debian.wheels(), root.path("root/wheels"))
 

@@ -85,11 +85,20 @@ async def test_who_tells_nothing_of_her_visits_and_has_not_checked_in_is_as_good
         assert ("family-pack", "no_context") in shop.shop.reasons
 
 
-async def test_what_changes_between_check_in_and_shelf_counts_and_a_gateway_that_restarts_is_told_again(tmp_path: Path) -> None:
+async def test_what_changes_between_check_in_and_shelf_counts(tmp_path: Path) -> None:
     async with chain(tmp_path, promotions=[FAMILIES], consents={"anna": Consent.OFFERS}) as shop:
         anna = shop["anna"]
         await shop.checks_in(anna)
         await shop.knows(anna, segments=["family"])
+        await anna.enters("dairy", stays_s=15)
+        assert anna.pushes == ["family-pack"]
+
+
+async def test_a_gateway_that_restarts_is_told_again_of_who_may_come(tmp_path: Path) -> None:
+    async with chain(tmp_path, promotions=[FAMILIES], consents={"anna": Consent.OFFERS}) as shop:
+        anna = shop["anna"]
+        await shop.knows(anna, segments=["family"])
+        await shop.checks_in(anna)
         await shop.restart_gateway()
         await shop.passes(minutes=20)
         await anna.enters("dairy", stays_s=15)

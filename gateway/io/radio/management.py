@@ -30,7 +30,7 @@ from gateway.contract.radio import (
     AdapterState,
     address_text,
 )
-from gateway.errors import ConfigurationError, RadioGivenUp, TryAgain
+from gateway.errors import ConfigurationError, NoRadio, TryAgain
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +72,14 @@ _REFUSALS = {
 def open_management() -> socket.socket:
     """The bound socket, all capabilities given up.
 
-    ``ConfigurationError`` without the capability, ``RadioGivenUp`` where this kernel or this network namespace has no Bluetooth.
+    ``ConfigurationError`` without the capability, ``NoRadio`` where this kernel or this network namespace has no Bluetooth.
     """
     try:
         kernel = socket.socket(_AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _BTPROTO_HCI)
     except PermissionError as error:
         raise _not_allowed() from error
     except OSError as error:
-        raise RadioGivenUp(
+        raise NoRadio(
             f"there is no Bluetooth here ({error.strerror}).",
             where="the kernel",
             do="Load it (modprobe bluetooth); a container has to share the host's network.",
@@ -95,7 +95,7 @@ def open_management() -> socket.socket:
         kernel.close()
         if error.errno in {errno.EPERM, errno.EACCES}:
             raise _not_allowed() from error
-        raise RadioGivenUp(f"the management socket cannot be opened ({error.strerror}).", where="the kernel") from error
+        raise NoRadio(f"the management socket cannot be opened ({error.strerror}).", where="the kernel") from error
     return kernel
 
 

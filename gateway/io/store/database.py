@@ -33,11 +33,17 @@ _PAGE_BYTES = 4096
 _KEEP_QUARANTINED = 2
 _MOST_TOGETHER = 64
 """Calls in one transaction: the last one's work delays the first one's answer."""
+_CACHE_KIB = 2000
+"""SQLite's own measure for the pages it keeps in memory."""
+_LOOKING_KIB = 256
+"""Pages that whoever only reads keeps in memory: the newest rows are read once."""
 _ROWS_AT_ONCE = (64, 16, 4, 1)
 """Few different statements, so that SQLite keeps them prepared."""
 
 
-def open_database(path: Path, migrations: Migrations, *, quota_mib: int | None = None, check: bool = True) -> Database:
+def open_database(
+    path: Path, migrations: Migrations, *, quota_mib: int | None = None, cache_kib: int = _CACHE_KIB, check: bool = True
+) -> Database:
     """Open or create the file and bring its schema up to date.
 
     A corrupt file is put aside (the two newest are kept) and an empty one begun, unless ``check`` is off because another process
@@ -50,16 +56,18 @@ def open_database(path: Path, migrations: Migrations, *, quota_mib: int | None =
             _quarantine(path)
             suspect.unlink()
         try:
-            return _open(path, migrations, quota_mib, check=check)
+            database = _open(path, migrations, quota_mib, check=check)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not check or not _is_corruption(error):
                 raise
             _quarantine(path)
-            return _open(path, migrations, quota_mib, check=check)
+            database = _open(path, migrations, quota_mib, check=check)
+        database.execute(f"PRAGMA cache_size={-cache_kib}")
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise DiskError(
             f"the database cannot be used ({error}).", where=str(path), do="Check folder, owner and free space."
         ) from error
+    return database
 
 
 def _open(path: Path, migrations: Migrations, quota_mib: int | None, *, check: bool) -> Database:
@@ -82,6 +90,15 @@ def _open(path: Path, migrations: Migrations, quota_mib: int | None, *, check: b
         connection.close()
         raise
     return database
+
+
+def _open_to_look(path: Path) -> Database:
+    """A file that is open for writing already, once more for reading alone."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    for name in ("busy_timeout", "trusted_schema"):
+        connection.execute(f"PRAGMA {name}={_PRAGMAS[name]}")
+    connection.execute(f"PRAGMA cache_size={-_LOOKING_KIB}")
+    return Database(connection)
 
 
 def _check(connection: sqlite3.Connection) -> None:
@@ -223,7 +240,8 @@ class DatabaseThread:
     """The one thread that writes: calls run in it one after the other.
 
     Those that wait at the same time share a transaction, and with it the one flush to the disk that they all wait for; if it
-    fails, nothing of any of them is kept and all are told.
+    fails, nothing of any of them is kept and all are told. Whoever only looks (``look``) has a thread and a connection of its own
+    and waits for no flush.
     """
 
     def __init__(self, path: Path, open_: Callable[[], Database]) -> None:
@@ -232,6 +250,9 @@ class DatabaseThread:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._database: Database | None = None
         self._open = open_
+        self._looking: Database | None = None
+        """The connection that only reads, once it was needed."""
+        self._lookers = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}-look")
 
     async def start(self) -> None:
         """Open the database in its thread."""
@@ -250,6 +271,23 @@ class DatabaseThread:
         # Whichever of these comes first serves all that wait by then; the others find nothing left to do.
         self._executor.submit(self._serve, loop)
         return answer
+
+    async def look(self, work: Callable[[Database], T]) -> T:
+        """Run ``work``, which reads what is on disk by now; ``DiskError`` when the disk fails."""
+        return await asyncio.get_running_loop().run_in_executor(self._lookers, self._look, work)
+
+    def _look(self, work: Callable[[Database], T]) -> T:
+        try:
+            if self._looking is None:
+                self._looking = _open_to_look(self._path)
+            connection = self._looking.conn
+            connection.execute("BEGIN")
+            try:
+                return work(self._looking)
+            finally:
+                connection.rollback()
+        except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+            raise self._failed(error) from error
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]
@@ -305,8 +343,15 @@ class DatabaseThread:
 
     async def close(self) -> None:
         """Finish what was begun and close the file."""
+        await asyncio.get_running_loop().run_in_executor(self._lookers, self._stop_looking)
+        self._lookers.shutdown(wait=True)
         await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
         self._executor.shutdown(wait=True)
+
+    def _stop_looking(self) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.conn.close()
 
     def _close(self) -> None:
         database, self._database = self._database, None

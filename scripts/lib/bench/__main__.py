@@ -6,12 +6,14 @@ import importlib
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench.figures import FULL, PI_FACTOR, QUICK, Effort, Figure, machine, number, pace_ns, table
+from bench.figures import FULL, PI_FACTOR, QUICK, Effort, Figure, is_compiled, machine, number, pace_ns, table
 
 SUBJECTS = (
     "decode",
@@ -29,6 +31,8 @@ SUBJECTS = (
     "flood",
     "simulator",
 )
+_MADE_FASTER = ("decode", "pipeline", "matching")
+"""What compiling is for: measured as it is without, too."""
 _PRIORITY = -15
 """Niceness where that is allowed: what others do on the machine is not what is measured."""
 
@@ -58,12 +62,14 @@ def main() -> int:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         figures += _in_a_process_of_its_own(name, effort)
         pace.append(pace_ns())
+    figures = _beside_interpreted(figures, [name for name in options.subjects or SUBJECTS if name in _MADE_FASTER], effort)
 
     loads = ", ".join(f"{load:.1f}" for load in before)
     loads = f"load average before {loads}, after {os.getloadavg()[0]:.1f}"
     about = machine()
-    print(f"{about['processor']} ({about['cores']} cores), Python {about['python']}, {round(time.time() - began)} s", end="")
-    print(f"; {loads}; a dictionary look-up in a loop {min(pace)} … {max(pace)} ns\n")
+    kind = "compiled" if is_compiled() else "interpreted"
+    took = f"{round(time.time() - began)} s; {loads}; a dictionary look-up in a loop {min(pace)} … {max(pace)} ns"
+    print(f"{about['processor']} ({about['cores']} cores), Python {about['python']}, gateway {kind}, {took}\n")
     print(table(figures))
     print(f"\nPi 4: the value times (or through) {PI_FACTOR}, which is an estimate: nothing was measured on one.")
     missed = [f"{figure.name} ({number(figure.value)})" for figure in figures if figure.is_met is False]
@@ -82,6 +88,27 @@ def main() -> int:
         }
         options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
+
+
+def _beside_interpreted(figures: list[Figure], names: list[str], effort: Effort) -> list[Figure]:
+    """The same figures with what they are where nothing is compiled."""
+    if not names or not is_compiled():
+        return figures
+    print(f"measuring {', '.join(names)} interpreted …", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "figures.json")
+        command = [sys.executable, "-m", "bench", *names, "--json", str(report), *(["--quick"] if effort is QUICK else [])]
+        path = os.environ["PYTHONPATH"].partition(os.pathsep)[2]
+        subprocess.run(  # noqa: S603 -- our own program
+            command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}
+        )
+        interpreted = json.loads(report.read_text(encoding="utf-8"))
+    return [
+        figure._replace(beside="; ".join(filter(None, (figure.beside, f"interpreted {number(interpreted[figure.name])}"))))
+        if figure.name in interpreted and figure.bound is not None
+        else figure
+        for figure in figures
+    ]
 
 
 def _in_a_process_of_its_own(name: str, effort: Effort) -> list[Figure]:

@@ -32,6 +32,8 @@ SWAPPED = replace(BUSY, roster=50_000)
 _SWAP_S = 8
 _DELIVERED_WITHIN_S = 60
 _SLOT_MS = 2
+_CATCH_UP_SLOTS = 4
+"""So many at once when the trace is late; 64 packets at most come from the radio helper at one wake-up."""
 _HEARTBEAT_S = 0.001
 
 Slot = tuple[tuple[str, str, int, bytes], ...]
@@ -104,7 +106,7 @@ def _decision(run: Run, size: Scene, seconds: int) -> Figure:
         "ms",
         percentile(run.committed_ms, 99),
         10,
-        means="wall time from the beginning of the tick that makes an entry certain to its row (and offer) on disk, fsync "
+        means="wall time from the beginning of the tick's part that makes an entry certain to its row (and offer) on disk, fsync "
         f"included; {len(run.committed_ms)} entries in {seconds} s at {size.per_s:,} advertisements/s, {run.events_per_s:.0f} "
         f"events/s; median {percentile(run.committed_ms, 50):.1f}, worst {max(run.committed_ms):.1f}; the trace was at most "
         f"{run.late_ms:.0f} ms late",
@@ -123,9 +125,6 @@ class _Measurement:
         self._size = size
         self._seconds = seconds
         self._swapped = swapped
-        self._decided: list[int] = []
-        """Monotonic milliseconds of the ticks of entries that are not on disk yet."""
-        self._step = asyncio.Event()
         self._committed: list[tuple[int, float]] = []
         """(the tick's monotonic milliseconds, how long until its entries were on disk)"""
         self._gaps: list[tuple[int, float]] = []
@@ -142,18 +141,17 @@ class _Measurement:
                 around.settings,
                 scene.shop(self._size.zones),
                 SystemClock(assume_synchronised=True),
-                observe=self._observe,
+                kept=self._kept,
             )
             stop = asyncio.Event()
             running = asyncio.create_task(daemon.run([], stop))
-            watching = [asyncio.create_task(self._watch_commits(daemon)), asyncio.create_task(self._beat())]
+            beating = asyncio.create_task(self._beat())
             await self._until_in_force(daemon, 1)
             try:
                 return await self._measure(daemon, around, slots)
             finally:
-                for task in watching:
-                    task.cancel()
-                await asyncio.gather(*watching, return_exceptions=True)
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
                 stop.set()
                 await running
 
@@ -218,7 +216,7 @@ class _Measurement:
                 await asyncio.sleep(ahead_s)
             else:
                 self._late_ms = max(self._late_ms, -1000 * ahead_s)
-                if number % 50 == 0:
+                if number % _CATCH_UP_SLOTS == 0:
                     await asyncio.sleep(0)
             for receiver, address, rssi_dbm, data in slot:
                 daemon.heard(receiver, address, rssi_dbm, data)
@@ -236,20 +234,11 @@ class _Measurement:
                 return
             await asyncio.sleep(0.02)
 
-    def _observe(self, step: Step) -> None:
+    def _kept(self, step: Step) -> None:
         self._events += len(step.outcomes)
-        self._decided += [outcome.event.at.mono_ms for outcome in step.outcomes if isinstance(outcome.event, Entered)]
-        self._step.set()
-
-    async def _watch_commits(self, daemon: Daemon) -> None:
-        """A tick's entries are on disk when the daemon is at rest again."""
-        while True:
-            await self._step.wait()
-            self._step.clear()
-            await daemon.at_rest.wait()
-            now = time.monotonic_ns() / 1_000_000
-            self._committed += [(at, now - at) for at in self._decided]
-            self._decided.clear()
+        now = time.monotonic_ns() / 1_000_000
+        entries = [outcome.event.at.mono_ms for outcome in step.outcomes if isinstance(outcome.event, Entered)]
+        self._committed += [(at, now - at) for at in entries]
 
     async def _beat(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
 
+from gateway.core import pipeline
+
 PI_FACTOR = 5
 """A Pi 4 core is taken to need this many times as long as one of a server: an estimate, no measurement."""
 LIBRARIES = ("beacon-gateway", "aiomqtt", "bluetooth-data-tools", "habluetooth", "pydantic", "sqlite-utils")
@@ -117,6 +119,11 @@ def cpu_us(work: Callable[[], object], count: int) -> float:
     return (time.process_time_ns() - began) / 1000 / count
 
 
+def is_compiled() -> bool:
+    """Whether what is measured is the compiled gateway."""
+    return not str(pipeline.__file__).endswith(".py")
+
+
 def machine() -> dict[str, Any]:
     """Where it was measured."""
     return {
@@ -125,6 +132,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "compiled": is_compiled(),
         "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
     }
 
