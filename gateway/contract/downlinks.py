@@ -166,7 +166,7 @@ class ShopperContext(SignedDocument):
     """How often each promotion was granted in other stores today; left out where it was not.
 
     ``daily_cap`` is each store's own, and caps over several stores are central's to decide: a gateway may spare itself a proposal
-    that this already forbids, and need not look at it. The reference gateway does not, so that nobody decides about such a cap twice.
+    that this already forbids, and need not look at it. This gateway does not, so that nobody decides about such a cap twice.
     """
 
     def compiled(self) -> conditions.ShopperContext:

@@ -49,9 +49,14 @@ class Conflicts:
         # Most are loud at one receiver only, and this is asked for every loud token.
         if len(loud) == 1:
             return False
-        for other in [other for other, heard_ms in loud.items() if heard_ms < at_ms - _FORGET_MS]:
-            del loud[other]
-        if not any(other in apart and _is_impossible(apart[other], before_ms, loud[other], at_ms) for other in loud):
+        oldest_ms = at_ms - _FORGET_MS
+        is_impossible = False
+        for other, heard_ms in list(loud.items()):
+            if heard_ms < oldest_ms:
+                del loud[other]
+            elif other in apart and _is_impossible(apart[other], before_ms, heard_ms, at_ms):
+                is_impossible = True
+        if not is_impossible:
             return False
         begins = self._until_ms.get(shopper, 0) <= at_ms
         self._until_ms[shopper] = at_ms + PAUSE_MS

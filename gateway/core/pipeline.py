@@ -69,7 +69,9 @@ _MINUTE_MS = 60_000
 _HOUSEKEEPING_MS = 60_000
 CONTEXT_WAIT_MS = 1_000
 """After a visit began: so long do rules wait for what central knows of the shopper."""
-_WITH_OFFERS = frozenset(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
+_WITH_OFFERS = tuple(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
+"""A tuple: the hash of an enumeration's member costs more than comparing both."""
+_NO_CONSENT = Consent.NONE
 _NO_SIGNS = ReceiverSigns()
 
 
@@ -224,7 +226,7 @@ class Pipeline:
         shopper has not consented to offers.
         """
         consents = (self.identity.consent_of(shopper), self._consents.get(shopper, Consent.OFFERS))
-        if self._relay is not None or not _WITH_OFFERS.issuperset(consents):
+        if self._relay is not None or not all(consent in _WITH_OFFERS for consent in consents):
             return False
         return self._contexts.use(shopper, version, context, now.mono_ms)
 
@@ -400,7 +402,7 @@ class Pipeline:
 
     def _take_recognised(self, recognised: Recognised, receiver: str, rssi_dbm: int, at: Instant) -> None:
         shopper = recognised.shopper
-        if not recognised.consent:
+        if recognised.consent is _NO_CONSENT:
             self.counters.no_consent += 1
             if shopper in self._consents:
                 self._forget(shopper)

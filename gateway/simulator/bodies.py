@@ -25,9 +25,9 @@ SHADOW_DB: dict[Carriage, tuple[float, ...]] = {
 }
 """dB lost against the best rotation, at 0°, 45°, … 315° between the person's front and the receiver (0° = facing it)."""
 
-REFLECTED_DB = (6.0, 20.0)
-"""How far below the free path reflections are: 6 dB explains the screened room, 11.5 the conference room. That the places of a
-shop lie between the screened room and nearly open air is assumed.
+REFLECTED_DB = (3.4, 4.6, 7.4, 8.0, 8.1, 9.1, 12.2, 18.1)
+"""How far below the free path reflections are: what explains the span of each of the four phones in the screened room and in the
+conference room, one by one. That the places of a shop are like those is assumed.
 """
 
 _CARRIED: dict[Carriage, tuple[float, float]] = {
@@ -86,4 +86,4 @@ def draw_carrying(rng: random.Random, carriage: Carriage | None = None) -> Carry
     carriages = list(_CARRIED)
     drawn = rng.choices(carriages, [_CARRIED[name][0] for name in carriages])[0]
     carriage = carriage or drawn
-    return Carrying(carriage, _CARRIED[carriage][1], rng.random() < 0.5, rng.uniform(*REFLECTED_DB))
+    return Carrying(carriage, _CARRIED[carriage][1], rng.random() < 0.5, REFLECTED_DB[int(rng.random() * len(REFLECTED_DB))])

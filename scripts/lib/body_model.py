@@ -178,7 +178,10 @@ def main() -> int:
     print("\nSpan between the best and the worst rotation, dB, and reflections below the free path that explain it")
     for room, spans in found.spans_db.items():
         told = ", ".join(f"{carriage} {span:.1f}" for carriage, span in spans.items())
-        reflected = f"; reflections {found.reflected_db[room]:.1f} dB below" if room in found.reflected_db else ""
+        reflected = ""
+        if room in found.reflected_db:
+            each = ", ".join(f"{reflections([found.shadow_db[carriage]], span):.1f}" for carriage, span in spans.items())
+            reflected = f"; reflections {found.reflected_db[room]:.1f} dB below ({each})"
         print(f"  {room}: {told}{reflected}")
     print("\nVariation of a level while nobody turns, dB (medians of the standard deviations)")
     for (room, receiver), variation in found.noise.items():

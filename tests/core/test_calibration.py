@@ -1,6 +1,8 @@
 """Calibration: from a recorded walk to levels over the floor, and what cannot be learnt."""
 
 import math
+import random
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +47,43 @@ def test_a_shadow_is_in_the_map() -> None:
     for number, (x, y) in enumerate(model.grid.centres()):
         if 8.5 < x < 11 and 1 < y < 7:
             assert plain.levels_dbm[row][number] - model.levels_dbm[row][number] > 6
+
+
+def test_a_fade_of_one_channel_at_one_spot_is_not_in_the_map() -> None:
+    """The mean of its decibels lies 8 dB lower there; a metre away nobody hears a difference."""
+    spot = (5.0, 5.0)
+
+    def recorded(faded_db: float) -> list[RecordedSighting]:
+        channels_db = (2.0, 0.0, -2.0)
+        return [
+            replace(
+                s,
+                t_ms=s.t_ms + 300 * number,
+                rssi_dbm=s.rssi_dbm + off_db - (faded_db if number == 1 and s.at_m == spot else 0.0),
+            )
+            for s in survey(9)
+            for number, off_db in enumerate(channels_db)
+        ]
+
+    plain, faded = learn(recorded(0.0), PLAN), learn(recorded(25.0), PLAN)
+    fallen_db = [
+        a - b for one, other in zip(plain.levels_dbm, faded.levels_dbm, strict=True) for a, b in zip(one, other, strict=True)
+    ]
+    assert 0.0 < max(fallen_db) < 3.0
+
+
+@pytest.mark.parametrize("packets", [pytest.param(1, id="one packet a place"), pytest.param(12, id="many")])
+def test_the_map_holds_the_mean_of_packets_as_they_come(packets: int) -> None:
+    """Fades are deeper than peaks are high: the mean power lies 2 dB above what a packet has on average."""
+    chance = random.Random(1)
+    faded = [replace(s, rssi_dbm=s.rssi_dbm + 4.3 * math.log(chance.expovariate(1.0)) + 2.5) for s in survey(packets)]
+    model, plain = learn([s for s in faded if s.is_possible], PLAN), learn(survey(packets), PLAN)
+    beside_db = [
+        level - own
+        for one, other in zip(model.levels_dbm, plain.levels_dbm, strict=True)
+        for level, own in zip(one, other, strict=True)
+    ]
+    assert abs(sum(beside_db) / len(beside_db)) < 0.7
 
 
 def test_more_packets_leave_less_doubt_and_an_unsurveyed_corner_more() -> None:

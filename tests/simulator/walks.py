@@ -137,6 +137,8 @@ def _shop(plan: str, walk: str, seed: int, shoppers: int) -> StoreInABox:
         arrivals_within_ms=60_000,
         walk=WALKS[walk],
         consent=Consent.OFFERS | Consent.ANALYTICS,
+        # The app shows the technician how the walk goes.
+        carriage="hand" if walk == "survey" else None,
     )
 
 
