@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
@@ -26,7 +25,7 @@ from gateway.core.model import ClockQuality, RosterEntry
 from gateway.core.offers import Catalogue as CompiledCatalogue
 from gateway.core.pipeline import Pipeline
 from gateway.errors import Untrusted
-from gateway.io.clock import Clock
+from gateway.io.clock import Clock, pause_thread_ms
 from gateway.io.memory import give_back
 from gateway.io.signing import Verifier
 from gateway.io.store import Store
@@ -42,7 +41,7 @@ _CATALOGUE = "catalogue"
 _SHOPPERS = "shopper/"
 _DERIVED_AT_ONCE = 100
 """Shoppers whose keys or identifiers take up to a millisecond."""
-_PAUSE_S = 0.001
+_PAUSE_MS = 1
 _GRACE_MS = 2 * 3600 * 1000
 
 
@@ -249,7 +248,7 @@ def _giving_way(items: Iterable[T]) -> Iterator[T]:
     """
     for number, item in enumerate(items):
         if number % _DERIVED_AT_ONCE == 0:
-            time.sleep(_PAUSE_S)
+            pause_thread_ms(_PAUSE_MS)
         yield item
 
 

@@ -73,6 +73,11 @@ class SystemClock:
         await asyncio.sleep(max(0, duration_ms) / 1000)
 
 
+def pause_thread_ms(duration_ms: int) -> None:
+    """Let the other threads go on; not for the event loop's own thread."""
+    time.sleep(duration_ms / 1000)
+
+
 def is_synchronised() -> bool:
     """Whether a time service keeps the kernel's clock: ``adjtimex(2)`` read-only, else systemd-timesyncd's mark."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -32,7 +32,6 @@ from gateway.io.signing import Signer
 
 _STORE, _GATEWAY = "bench", "pi-1"
 _ANSWER_EVERY_S = 0.02
-_IN_FLIGHT = 100
 _KEY = bytes(range(32))
 _DAY_MS = 24 * 3600 * 1000
 TOPICS = StoreTopics(_STORE, _GATEWAY)
@@ -151,7 +150,7 @@ class _Central:
         self._acknowledged: tuple[str, int] = ("", 0)
         self._to_grant: list[str] = []
         self._session = Session(
-            Broker(host="127.0.0.1", port=port, protocol="5", max_in_flight=_IN_FLIGHT),
+            Broker(host="127.0.0.1", port=port, protocol="5"),
             "central",
             will=None,
             birth=self._birth,
