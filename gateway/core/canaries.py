@@ -968,7 +968,7 @@ def _hearing(receiver: _Receiver, now_ms: int, hears_others: bool, *, is_down: b
     if not canaries:
         return "unknown"
     is_sure = len(canaries) >= MANY or any(link.level is not None and link.level >= FAINT_DBM for link in canaries)
-    due_ms = EXPECTED_PACKETS * 1000 / sum(link.usual_hz or 0 for link in canaries)
+    due_ms = EXPECTED_PACKETS * 1000 / sum((link.usual_hz or 0.0 for link in canaries), 0.0)
     if due_ms > FAINT_DEAF_MS:
         return "unknown"
     if min(silences_ms) >= max(DEAF_MS if is_sure else FAINT_DEAF_MS, due_ms):

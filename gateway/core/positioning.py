@@ -225,7 +225,7 @@ class Positioning:
         self._gates = {}
         if self._floor is not None:
             zone_of = {name: self._place_of(anchor, self._floor) for name, anchor in anchors.items()}
-            for zone in self._floor.zones & enter_dbm.keys():
+            for zone in self._floor.zones.intersection(enter_dbm):
                 here = frozenset(name for name, anchor in anchors.items() if anchor.zone == zone and anchor.kind == "receiver")
                 if here:
                     self._gates[zone] = enter_dbm[zone], here

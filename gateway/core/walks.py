@@ -285,7 +285,7 @@ def _windows(walk: Walk) -> list[_Levels]:
 def _unlike(some: Sequence[_Levels], others: Sequence[_Levels]) -> float:
     """How far two sets of windows are from being of one place: the energy distance (Székely and Rizzo), about 0 if they are."""
     across = [_apart(one, other) for one in some for other in others]
-    return 2 * sum(across) / len(across) - _within(some) - _within(others)
+    return 2.0 * sum(across, 0.0) / len(across) - _within(some) - _within(others)
 
 
 def _within(windows: Sequence[_Levels]) -> float:

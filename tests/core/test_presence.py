@@ -424,7 +424,9 @@ def test_entries_and_exits_alternate_whatever_happens(happened: list[Happening])
 
 def without_wall(value: Any) -> Any:
     """The event with every wall time zeroed."""
-    changed = {name: Instant(at.mono_ms, 0) for name in value.__slots__ if isinstance(at := getattr(value, name), Instant)}
+    changed = {
+        name: Instant(at.mono_ms, 0) for name in value.__dataclass_fields__ if isinstance(at := getattr(value, name), Instant)
+    }
     return replace(value, **changed)
 
 
