@@ -88,7 +88,9 @@ async def test_a_shop_is_learnt_by_walking_through_it(tmp_path: Path) -> None:
             assert 20 < sum(one.announced.values()) <= 30
 
         verified = await shop.ask(VerifyZonesRequest(), ZonesVerified)
-        assert (verified.model, verified.worse, verified.accuracy) == (len(ZONES), False, verified.accepted)
+        assert (verified.model, verified.worse) == (len(ZONES), False)
+        # What was accepted was rounded for each walk.
+        assert verified.accuracy == pytest.approx(verified.accepted, abs=1e-4)
 
     # What is left is the test device's alone, readable by the service alone, and in the neutral format.
     for zone in ZONES:

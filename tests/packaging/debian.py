@@ -98,9 +98,9 @@ class Root:
         words += ["bash", str(self.below), str(self.above), *command]
         return subprocess.run(words, env=_ENVIRONMENT, capture_output=True, text=True, timeout=timeout_s, check=False)
 
-    def install(self, *options: str) -> Done:
+    def install(self, *options: str, timeout_s: int = 300) -> Done:
         """``scripts/install.sh`` of the checkout that lies in the root."""
-        return self.run("/root/checkout/scripts/install.sh", *options)
+        return self.run("/root/checkout/scripts/install.sh", *options, timeout_s=timeout_s)
 
     def pack(self, image: Path, size: str) -> None:
         """All of it as an ext4 file system of that size in one file."""
