@@ -564,10 +564,6 @@ class Canaries:
         if LEAST_DBM < rssi_dbm < MOST_DBM and len(recent) < SLICE_ROOM:
             recent.append(rssi_dbm - LEAST_DBM)
 
-    def name_at(self, address: str) -> str | None:
-        """The registered beacon that was heard from this address: telemetry carries no other sign of who sends it."""
-        return self.addresses.get(address)
-
     def also_heard(self, beacon: str, receiver: str, at_ms: int) -> None:
         """Another frame of the same beacon (a UID, a URL): its counter counts it, so the loss must."""
         link = self._links.get(beacon, {}).get(receiver)

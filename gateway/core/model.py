@@ -240,6 +240,10 @@ class Consent(IntFlag):
     ANALYTICS = 2
 
 
+WITH_OFFERS = tuple(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
+"""A tuple: the hash of an enumeration's member costs more than comparing both."""
+
+
 @dataclass(frozen=True, slots=True)
 class RosterEntry:
     """One shopper of one store and day: 25 bytes on the wire."""

@@ -20,9 +20,9 @@ from gateway.core.model import (
     LASTING,
     PUSH_KINDS,
     STILL_SPENT,
+    WITH_OFFERS,
     Circumstances,
     ClockQuality,
-    Consent,
     Dwelled,
     Entered,
     Exited,
@@ -51,8 +51,6 @@ MOST_ON_SHELF = 10
 """Cards that a visit leaves on the silent shelf, by priority; nobody reads more."""
 _FIRST_ENTRY, _LATER_ENTRY, _EXIT = -1, -2, -3
 """Keys of a zone's rules, beside the thresholds of dwells."""
-_WITH_OFFERS = tuple(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
-"""A tuple: the hash of an enumeration's member costs more than comparing both."""
 """Asking a set costs a tenth of the arithmetic of flags."""
 _SYNCHRONISED = ClockQuality.SYNCHRONISED
 _CAP_DAY, _CAP_VISIT, _COOL_DOWN = WithheldReason.CAP_DAY, WithheldReason.CAP_VISIT, WithheldReason.COOL_DOWN
@@ -623,7 +621,7 @@ class Offers:
 
 
 def _reason_for_all(event: Matchable, circumstances: Circumstances, context: ShopperContext | None) -> WithheldReason | None:
-    if event.consent not in _WITH_OFFERS:
+    if event.consent not in WITH_OFFERS:
         return WithheldReason.NO_CONSENT
     if circumstances.listen_only:
         return WithheldReason.LISTEN_ONLY

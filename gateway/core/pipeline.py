@@ -19,6 +19,7 @@ from gateway.core.health_news import HealthNews
 from gateway.core.identity import DayRoster, Identity, Opened
 from gateway.core.level_filter import Source
 from gateway.core.model import (
+    WITH_OFFERS,
     Anchor,
     BeaconChange,
     BeaconKey,
@@ -69,8 +70,6 @@ _MINUTE_MS = 60_000
 _HOUSEKEEPING_MS = 60_000
 CONTEXT_WAIT_MS = 1_000
 """After a visit began: so long do rules wait for what central knows of the shopper."""
-_WITH_OFFERS = tuple(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
-"""A tuple: the hash of an enumeration's member costs more than comparing both."""
 _NO_CONSENT = Consent.NONE
 _NO_SIGNS = ReceiverSigns()
 
@@ -226,7 +225,7 @@ class Pipeline:
         shopper has not consented to offers.
         """
         consents = (self.identity.consent_of(shopper), self._consents.get(shopper, Consent.OFFERS))
-        if self._relay is not None or not all(consent in _WITH_OFFERS for consent in consents):
+        if self._relay is not None or not all(consent in WITH_OFFERS for consent in consents):
             return False
         return self._contexts.use(shopper, version, context, now.mono_ms)
 
@@ -478,7 +477,7 @@ class Pipeline:
                 self.test_beliefs[belief.shopper] = belief
             consent = self._consents.get(belief.shopper)
             if consent is not None:
-                if consent not in _WITH_OFFERS:
+                if consent not in WITH_OFFERS:
                     self._forget_context(belief.shopper)
                 events += self._presence.update(belief, consent)
         events += self._presence.tick(now)
@@ -617,7 +616,7 @@ class Pipeline:
             else:
                 self._forget(name)
         for name in self._contexts.shoppers:
-            if self.identity.consent_of(name) not in _WITH_OFFERS:
+            if self.identity.consent_of(name) not in WITH_OFFERS:
                 self._forget_context(name)
 
     def _forget(self, shopper: str) -> None:

@@ -187,7 +187,7 @@ def test_a_beacon_that_is_carried_about_is_not_learnt_where_it_happens_to_be() -
 def test_strangers_and_wild_levels_leave_no_trace() -> None:
     canaries = Canaries(shop_of(1, 1), START.mono_ms)
     canaries.heard("nobody", "r0", -60, START.mono_ms, "stranger")
-    assert canaries.name_at("stranger") is None
+    assert canaries.addresses.get("stranger") is None
     for rssi_dbm in (-400, -128, 20, 42, 127, 5_000):
         canaries.heard("b0", "r0", rssi_dbm, START.mono_ms)
     canaries.tick(START.plus(MINUTE_MS))
@@ -526,7 +526,7 @@ def test_what_the_shop_file_changes_is_learnt_anew_and_what_it_drops_is_forgotte
     air.canaries.use(Shop(air.shop.zones, anchors))
     states = {beacon.name: beacon.state for beacon in air.canaries.health().beacons}
     assert states == {"b0": "learning", "b2": "ok", "b3": "ok"}
-    assert air.canaries.name_at("address of b1") is None
+    assert air.canaries.addresses.get("address of b1") is None
     assert [link.receiver for link in air.beacon("b3").links] == ["r0"]
     assert [receiver.name for receiver in air.canaries.health().receivers] == ["r0"]
 
@@ -567,11 +567,15 @@ def test_telemetry_is_known_by_the_address_of_a_registered_beacon_only() -> None
     canaries = Canaries(shop_of(2, 1), START.mono_ms)
     canaries.heard("b0", "r0", -60, START.mono_ms, "first")
     canaries.heard("b1", "r0", -60, START.mono_ms, "second")
-    assert (canaries.name_at("first"), canaries.name_at("second"), canaries.name_at("third")) == ("b0", "b1", None)
+    assert (canaries.addresses.get("first"), canaries.addresses.get("second"), canaries.addresses.get("third")) == (
+        "b0",
+        "b1",
+        None,
+    )
     for number in range(10):
         canaries.heard("b0", "r0", -60, START.mono_ms, f"new {number}")
-    assert canaries.name_at("first") is None
-    assert sum(canaries.name_at(f"new {number}") == "b0" for number in range(10)) == rules.ADDRESSES
+    assert canaries.addresses.get("first") is None
+    assert sum(canaries.addresses.get(f"new {number}") == "b0" for number in range(10)) == rules.ADDRESSES
 
 
 @pytest.mark.parametrize("first", [0, 2**32 - 150], ids=["from zero", "over the end of the counter"])
@@ -857,7 +861,7 @@ def test_a_flood_and_many_receivers_and_addresses_stay_bounded() -> None:
         canaries.tick(now)
         sizes.append(_size(canaries, set()))
     assert max(sizes) < 2 * rules.SLICE_ROOM + 10_000
-    assert sum(canaries.name_at(f"address {number}") is not None for number in range(20_000)) == rules.ADDRESSES
+    assert sum(canaries.addresses.get(f"address {number}") is not None for number in range(20_000)) == rules.ADDRESSES
 
 
 def test_nothing_grows_with_the_hours() -> None:
