@@ -277,7 +277,9 @@ class _Spent:
     in_visit: dict[tuple[str, str], int] = field(default_factory=dict)
     """Likewise, by visit and promotion."""
     cooling: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """By group, the monotonic end of the cool-down and the offer that began it."""
+    """By group, the monotonic end of the cool-down and the offer that began it; of several the last to end."""
+    also_cooling: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """By group, the others: after a restart on a calendar that jumped, two offers of a group may cool down at once."""
     pushed_visits: dict[str, str] = field(default_factory=dict)
     """Offer that holds the push of a visit."""
     shelved: dict[str, int] = field(default_factory=dict)
@@ -532,7 +534,13 @@ class Offers:
         in_visit = matched.visit, matched.promotion_id
         spent.in_visit[in_visit] = max(0, spent.in_visit.get(in_visit, 0) - 1)
         # The group may be cooling down for a later offer by now.
-        if spent.cooling.get(matched.cool_down_group, (0, ""))[1] == matched.offer:
+        others = spent.also_cooling.get(matched.cool_down_group, [])
+        if spent.cooling.get(matched.cool_down_group, (0, ""))[1] != matched.offer:
+            others[:] = [cooling for cooling in others if cooling[1] != matched.offer]
+        elif others:
+            spent.cooling[matched.cool_down_group] = max(others)
+            others.remove(max(others))
+        else:
             del spent.cooling[matched.cool_down_group]
         if spent.pushed_visits.get(matched.visit) == matched.offer:
             del spent.pushed_visits[matched.visit]
@@ -596,8 +604,13 @@ class Offers:
                 in_visit = past.visit, past.promotion_id
                 spent.in_visit[in_visit] = spent.in_visit.get(in_visit, 0) + 1
                 if past.cool_down_ms:
-                    cooling = (at.mono_ms + past.cool_down_ms, past.offer)
-                    spent.cooling[past.cool_down_group] = max(cooling, spent.cooling.get(past.cool_down_group, cooling))
+                    group, cooling = past.cool_down_group, (at.mono_ms + past.cool_down_ms, past.offer)
+                    held = spent.cooling.get(group)
+                    if held is None:
+                        spent.cooling[group] = cooling
+                    else:
+                        spent.cooling[group] = max(cooling, held)
+                        spent.also_cooling.setdefault(group, []).append(min(cooling, held))
                 if past.kind in PUSH_KINDS and past.push:
                     spent.pushed_visits[past.visit] = past.offer
                 elif past.kind != "info" and not past.push:

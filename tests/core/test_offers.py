@@ -441,6 +441,25 @@ def test_the_longest_cool_down_is_remembered_in_any_order() -> None:
         assert result(match(offers, later, catalogue(promotion("b", cool_down_group="g")))) == {"b": "cool_down"}
 
 
+@pytest.mark.parametrize("refused", ["offer 0", "offer -1"])
+@pytest.mark.parametrize("states", [("proposed", "proposed"), ("proposed", "granted"), ("granted", "proposed")])
+def test_a_refusal_ends_no_cool_down_but_its_own(refused: str, states: tuple[str, str]) -> None:
+    """Of two offers of a group: on a calendar that jumped and came back both may be cooling down after a restart."""
+    answered = dict(zip(("offer 0", "offer -1"), states, strict=True))
+    both = [replace(PAST, offer=offer, state=state, visit=offer) for offer, state in answered.items()]
+    offers = Offers(ids())
+    offers.remember(both, START)
+    offers.decide(Verdict(refused, "refused", "sold_out"))
+    cools = [offer for offer, state in answered.items() if offer != refused or state == "granted"]
+    later = entered(at=START.plus(2000), visit="v2")
+    reason = "cool_down" if cools else "push"
+    assert result(match(offers, later, catalogue(promotion("b", cool_down_group="g")))) == {"b": reason}
+    for offer in cools:
+        offers.decide(Verdict(offer, "refused", "sold_out"))
+    held = offers.held(promotion("b", cool_down_group="g"), later)
+    assert (held.cooling is None) == ("granted" not in states)
+
+
 def test_after_a_restart_answers_and_deadlines_still_count() -> None:
     waiting = replace(PAST, state="proposed", deadline_wall_ms=START.wall_ms + 5000)
     offers = Offers(ids())

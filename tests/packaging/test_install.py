@@ -47,7 +47,7 @@ def files(root: Root) -> set[str]:
 @pytest.mark.timeout(2400)
 def test_compiles_what_runs_for_every_advertisement(root: Root) -> None:
     shutil.copytree(debian.wheels("requirements-compile.lock"), root.path("root/wheels"))
-    done = root.install("--wheels", "/root/wheels", "--compile", timeout_s=1800)
+    done = root.install("--compile", "--wheels", "/root/wheels", timeout_s=1800)
     assert done.returncode == 0, done.stderr
     assert said(root, "gateway", "--version").startswith("gateway ")
     python = "/opt/beacon-gateway/current/.venv/bin/python"
