@@ -100,7 +100,15 @@ class _Packed:
         return self._octets
 
 
-class _Client(aiomqtt.Client):
+class _Quiet(aiomqtt.Client):
+    """Whoever ends while the broker has yet to answer a subscription awaits the answer no more: that is nothing to log."""
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reason_codes: Any, properties: Any = None) -> None:
+        if mid in self._pending_subscribes:
+            super()._on_subscribe(client, userdata, mid, reason_codes, properties)
+
+
+class _Client(_Quiet):
     """One connection, what has arrived over it, and the publications of it that wait for their PUBACK."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -515,7 +523,7 @@ async def probe(settings: Broker, client_id: str, topic: str, *, wait_s: float =
             do="Check broker.port, the firewall, and whether the broker runs.",
         ) from error
     is_five = settings.protocol == "5"
-    client = aiomqtt.Client(
+    client = _Quiet(
         settings.host,
         settings.port,
         username=settings.username,

@@ -470,6 +470,35 @@ async def test_an_outage_is_said_once_and_its_end_too(broker: Mosquitto, caplog:
     ] * 2
 
 
+@pytest.mark.parametrize("moments", range(6))
+async def test_whoever_ends_before_a_subscription_is_answered_logs_nothing(
+    caplog: pytest.LogCaptureFixture, moments: int
+) -> None:
+    """The answer may come at any moment of the farewell."""
+    running: list[asyncio.Task[None]] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind = (await reader.readexactly(1))[0] >> 4
+                body = await reader.readexactly((await reader.readexactly(1))[0])
+                if kind == 1:
+                    writer.write(b"\x20\x02\x00\x00")
+                if kind == 8:
+                    running[0].cancel()
+                    for _ in range(moments):
+                        await asyncio.sleep(0)
+                    writer.write(b"\x90\x03" + body[:2] + b"\x01")
+        writer.close()
+
+    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+        link = Link(Broker(host="127.0.0.1", port=server.sockets[0].getsockname()[1], protocol="3.1.1"))
+        running.append(asyncio.create_task(link.session.run()))
+        await asyncio.wait(running, timeout=20)
+    assert running[0].cancelled()
+    assert caplog.records == []
+
+
 @pytest.mark.slow
 async def test_what_is_published_into_a_broken_link_fails_and_later_publications_do_not(broker: Mosquitto) -> None:
     async with Link(broker.settings()).running() as link:

@@ -648,14 +648,23 @@ class World:
         self._moved_ms = self.clock.now().mono_ms
 
     async def passes(self, seconds: float = 0, *, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
-        """Time passes for everybody; phones of people in a shop are heard meanwhile."""
-        until_ms = self.clock.now().mono_ms + round(1000 * (seconds + 60 * (minutes + 60 * (hours + 24 * days))))
+        """Time passes for everybody; phones of people in a shop are heard meanwhile.
+
+        In all of the seconds: what time others need to notice something (see ``_creep``), in which no phone is heard, comes on
+        top, for on a slow machine it may be most of them. Minutes and more end when they end.
+        """
+        until_ms = self.clock.now().mono_ms + round(60_000 * (minutes + 60 * (hours + 24 * days)))
         while (left_ms := until_ms - self.clock.now().mono_ms) > 0:
             await self._step(min(left_ms, self._step_ms()))
+        left_ms = round(1000 * seconds)
+        while left_ms > 0:
+            step_ms = min(left_ms, self._step_ms())
+            await self._step(step_ms)
+            left_ms -= step_ms
 
     async def at(self, local: str) -> None:
         """Time passes until then (local time in Berlin, as in ``wall_ms``)."""
-        await self.passes((wall_ms(local) - self.now_ms) / 1000)
+        await self.passes(minutes=(wall_ms(local) - self.now_ms) / 60_000)
 
     def _step_ms(self) -> int:
         now_ms = self.clock.now().mono_ms
