@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Run:
     def run_it(*arguments: object, cwd: Path = tmp_path) -> Done:
         environment = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "error"}
         command = [str(PROGRAM), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=cwd, env=environment, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=cwd, env=environment, check=False)
 
     return run_it
 

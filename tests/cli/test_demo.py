@@ -265,6 +265,38 @@ def test_killed_outright_it_leaves_no_process_behind(place: Place, broker: tuple
     assert place.processes() == []
 
 
+def test_the_next_one_removes_the_folders_of_those_that_were_killed_and_no_others(place: Place, tmp_path: Path) -> None:
+    def started() -> tuple["subprocess.Popen[str]", Path]:
+        before = set(place.folder.iterdir())
+        process = place.start("--duration", "300", "--speed", "1", "--json")
+        speaks(1)(place, process)
+        (folder,) = set(place.folder.iterdir()) - before
+        return process, folder
+
+    def stopped(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+        process.send_signal(number)
+        process.communicate(timeout=30)
+
+    running, used = started()
+    killed, abandoned = started()
+    stopped(killed, signal.SIGKILL)
+    somewhere = tmp_path / "somewhere"
+    somewhere.mkdir()
+    others = [place.folder / f"beacon-gateway-demo-{name}" for name in ("file", "link", "new")] + [place.folder / "other"]
+    others[0].touch()
+    others[1].symlink_to(somewhere)
+    for folder in others[2:]:
+        folder.mkdir()
+    for path in (used, abandoned, others[0], somewhere, others[3]):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    following, _ = started()
+    stopped(following, signal.SIGINT)
+    assert set(place.folder.iterdir()) == {used, *others}
+    assert somewhere.exists()
+    stopped(running, signal.SIGINT)
+    assert set(place.folder.iterdir()) == set(others)
+
+
 def test_a_reader_that_goes_ends_it_quietly(place: Place) -> None:
     with place.start("--duration", "300", "--speed", "20", "--json") as process:
         assert process.stdout is not None
