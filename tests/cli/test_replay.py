@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 KEYS = ["number", "time", "rssi", "ad", "frame", "reject"]
 
 
-def run(*arguments: str, stdin: bytes = b"", within_s: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, stdin: bytes = b"", within_s: float = 100) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([GATEWAY, *arguments], input=stdin, capture_output=True, timeout=within_s, check=False)
     said = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in said.stderr + said.stdout

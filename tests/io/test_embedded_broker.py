@@ -77,9 +77,9 @@ async def test_it_listens_on_the_loopback_interface_only(tmp_path: Path, prefer_
     async with embedded_broker(tmp_path, prefer_amqtt=prefer_amqtt) as (_, settings):
         expected = [f"0100007F:{settings.port:04X}"]
         # The kernel may skip a line, or print it twice, while others open and close sockets.
-        for _ in range(100):
-            if (found := listeners(settings.port)) == expected:
-                break
+        looks = 1
+        while (found := listeners(settings.port)) != expected and looks < 100:
+            looks += 1
             await asyncio.sleep(0.05)
         assert found == expected
 

@@ -133,7 +133,7 @@ class Ear:
     async def until_heard_anew(self, bluez: FakeBlueZ, adapter: str = "hci0") -> None:
         """Advertise until something newly sent is handed on, and the scanner knows that it hears."""
         self.heard.clear()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             # Ever louder or quieter: of the rest a passive scan tells nothing, and one report may go to a scan that is ending.
             for rssi in itertools.cycle((-60, -50)):
                 if self.heard and self.scanner.state is ScannerState.HEARING:
