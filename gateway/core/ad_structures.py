@@ -12,14 +12,14 @@ Source: Bluetooth Core Specification, Vol 3, Part C, section 11; Core Specificat
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-FLAGS = 0x01
-COMPLETE_UUIDS_128 = 0x07
-SERVICE_DATA_16 = 0x16
-MANUFACTURER_DATA = 0xFF
+FLAGS: Final = 0x01
+COMPLETE_UUIDS_128: Final = 0x07
+SERVICE_DATA_16: Final = 0x16
+MANUFACTURER_DATA: Final = 0xFF
 
-MAX_DATA = 254
+MAX_DATA: Final = 254
 """Octets of data in one structure: the length octet counts the type too."""
 
 

@@ -3,12 +3,13 @@
 Times are integer milliseconds. ``mono_ms`` (monotonic) serves every duration, ``wall_ms`` (UTC, since 1970) serves messages and
 calendars. RSSI and power are dBm. Absent is ``None``. What is made once per advertisement is a plain slotted class, because a
 frozen one costs four times as much; what is made once per event is frozen, but for an event's outcome: a zone may have many.
+An ``__init__`` that is written out is one that counts: where the gateway is compiled, a generated one stays interpreted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag, StrEnum
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.core.conditions import Condition
 from gateway.core.zone_model import Point, Polygon
@@ -40,7 +41,7 @@ class ClockQuality(Enum):
 # ---- frames -------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ShopperToken:
     """The shopper app's rotating token as it was on the air (shopper token, version 1)."""
 
@@ -49,6 +50,11 @@ class ShopperToken:
     """16 bytes, big-endian order (already reversed for form U)."""
     tx_power_dbm: int | None
     """Power at 1 m, forms S and M only."""
+
+    def __init__(self, form: Literal["U", "S", "M"], token: bytes, tx_power_dbm: int | None) -> None:
+        self.form = form
+        self.token = token
+        self.tx_power_dbm = tx_power_dbm
 
 
 @dataclass(slots=True)
@@ -240,7 +246,7 @@ class Consent(IntFlag):
     ANALYTICS = 2
 
 
-WITH_OFFERS = tuple(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
+WITH_OFFERS: Final = tuple(consent for consent in map(Consent, range(4)) if consent & Consent.OFFERS)
 """A tuple: the hash of an enumeration's member costs more than comparing both."""
 
 
@@ -547,7 +553,7 @@ class Circumstances:
     """None of the zone's receivers hears, and none of its beacons is heard."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class OfferMatched:
     """The gateway's proposal; central grants or refuses it."""
 
@@ -565,6 +571,34 @@ class OfferMatched:
     cool_down_ms: int
     catalogue_version: int
 
+    def __init__(  # noqa: PLR0913, PLR0917 -- as a generated one
+        self,
+        offer: str,
+        shopper: str,
+        visit: str,
+        zone: str,
+        promotion_id: str,
+        kind: PromotionKind,
+        at: Instant,
+        deadline: Instant,
+        push: bool,
+        cool_down_group: str,
+        cool_down_ms: int,
+        catalogue_version: int,
+    ) -> None:
+        self.offer = offer
+        self.shopper = shopper
+        self.visit = visit
+        self.zone = zone
+        self.promotion_id = promotion_id
+        self.kind = kind
+        self.at = at
+        self.deadline = deadline
+        self.push = push
+        self.cool_down_group = cool_down_group
+        self.cool_down_ms = cool_down_ms
+        self.catalogue_version = catalogue_version
+
 
 @dataclass(slots=True)
 class Withheld:
@@ -574,20 +608,49 @@ class Withheld:
     reason: WithheldReason
 
 
-@dataclass(slots=True)
+class WithheldRules(Protocol):
+    """Rules of a zone that did not apply, by priority.
+
+    No ``Sequence``: what inherits from one is not compiled.
+    """
+
+    def __getitem__(self, index: int, /) -> Withheld: ...
+    def __iter__(self) -> Iterator[Withheld]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass(slots=True, init=False)
 class Outcome:
     """One presence event and what the offers made of it: one ledger row."""
 
     event: PresenceEvent
-    offers: tuple[OfferMatched, ...] = ()
-    withheld: Sequence[Withheld] = ()
-    catalogue_version: int | None = None
-    circumstances: Circumstances | None = None
+    offers: tuple[OfferMatched, ...]
+    withheld: WithheldRules
+    catalogue_version: int | None
+    circumstances: Circumstances | None
     """Of events that could have matched."""
-    context_version: int | None = None
+    context_version: int | None
     """Of what central knew of the shopper, where there was something."""
-    is_rest: bool = False
+    is_rest: bool
     """The context of an earlier outcome's event has come: ``withheld`` takes the place of that one's, ``offers`` are more."""
+
+    def __init__(  # noqa: PLR0917 -- as a generated one
+        self,
+        event: PresenceEvent,
+        offers: tuple[OfferMatched, ...] = (),
+        withheld: WithheldRules = (),
+        catalogue_version: int | None = None,
+        circumstances: Circumstances | None = None,
+        context_version: int | None = None,
+        is_rest: bool = False,
+    ) -> None:
+        self.event = event
+        self.offers = offers
+        self.withheld = withheld
+        self.catalogue_version = catalogue_version
+        self.circumstances = circumstances
+        self.context_version = context_version
+        self.is_rest = is_rest
 
 
 @dataclass(frozen=True, slots=True)

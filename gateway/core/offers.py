@@ -9,10 +9,10 @@ taken the push when the context comes.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import overload
+from typing import Final
 
 from gateway.core import conditions
 from gateway.core.conditions import ShopperContext, Situation
@@ -38,25 +38,30 @@ from gateway.core.model import (
     Verdict,
     Withheld,
     WithheldReason,
+    WithheldRules,
     Zone,
 )
 from gateway.core.timetable import is_in_force, is_quiet, local_time, next_change
 
-_FORGET_SHOPPER_MS = 26 * 3600 * 1000
+_FORGET_SHOPPER_MS: Final = 26 * 3600 * 1000
 """Pseudonyms live for a day; what is older can never be asked for again."""
-_SWEEP_MS = 60_000
-_NEVER_MS = 1 << 62
-_DAY_MS = 86_400_000
-MOST_ON_SHELF = 10
+_SWEEP_MS: Final = 60_000
+_NEVER_MS: Final = 1 << 62
+_DAY_MS: Final = 86_400_000
+MOST_ON_SHELF: Final = 10
 """Cards that a visit leaves on the silent shelf, by priority; nobody reads more."""
-_FIRST_ENTRY, _LATER_ENTRY, _EXIT = -1, -2, -3
+_FIRST_ENTRY: Final = -1
+_LATER_ENTRY: Final = -2
+_EXIT: Final = -3
 """Keys of a zone's rules, beside the thresholds of dwells."""
-"""Asking a set costs a tenth of the arithmetic of flags."""
-_SYNCHRONISED = ClockQuality.SYNCHRONISED
-_CAP_DAY, _CAP_VISIT, _COOL_DOWN = WithheldReason.CAP_DAY, WithheldReason.CAP_VISIT, WithheldReason.COOL_DOWN
-_NO_CONTEXT, _LOWER_PRIORITY = WithheldReason.NO_CONTEXT, WithheldReason.LOWER_PRIORITY
+_SYNCHRONISED: Final = ClockQuality.SYNCHRONISED
+_CAP_DAY: Final = WithheldReason.CAP_DAY
+_CAP_VISIT: Final = WithheldReason.CAP_VISIT
+_COOL_DOWN: Final = WithheldReason.COOL_DOWN
+_NO_CONTEXT: Final = WithheldReason.NO_CONTEXT
+_LOWER_PRIORITY: Final = WithheldReason.LOWER_PRIORITY
 """What most events meet, by names of their own: asking an enumeration for a member costs more than comparing with it."""
-_NOTHING_KNOWN = ShopperContext()
+_NOTHING_KNOWN: Final = ShopperContext()
 
 Matchable = Entered | Dwelled | Exited
 """Events that promotions wait for."""
@@ -116,7 +121,7 @@ class _Rules:
         self.needs_context = any(rule.needs_context for rule in self.in_force)
 
 
-class _WithClosed(Sequence[Withheld]):
+class _WithClosed:
     """Rules of a zone that did not apply, among its promotions out of force, by priority; put together when somebody looks.
 
     A large catalogue has a hundred out of force for each one in force, and an event must not pay for them.
@@ -137,11 +142,7 @@ class _WithClosed(Sequence[Withheld]):
             merged.append(Withheld(rule.promotion_id, reason))
         return merged + list(self._closed[taken:])
 
-    @overload
-    def __getitem__(self, index: int) -> Withheld: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Withheld]: ...
-    def __getitem__(self, index: int | slice) -> Withheld | Sequence[Withheld]:
+    def __getitem__(self, index: int, /) -> Withheld:
         return self._all()[index]
 
     def __iter__(self) -> Iterator[Withheld]:
@@ -151,7 +152,7 @@ class _WithClosed(Sequence[Withheld]):
         return len(self._closed) + len(self._refused)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._all() == list(other)
+        return isinstance(other, Iterable) and self._all() == list(other)
 
     def __hash__(self) -> int:
         return hash(tuple(self._all()))
@@ -176,7 +177,7 @@ class Catalogue:
         self.promotions = tuple(sorted(promotions, key=lambda p: (-p.priority, p.promotion_id)))
         self.quiet_hours = quiet_hours
         self._time_zone = zone
-        self._zones_of: list[tuple[str, ...]] = [_zones_of(promotion, shop.zones) for promotion in self.promotions]
+        self._zones_of: list[tuple[str, ...]] = _zones_of(self.promotions, shop.zones)
         self.by_zone: dict[str, tuple[int, ...]] = _grouped(self._zones_of)
         self._in_force: list[bool] = []
         self._rules: dict[str, dict[int, _Rules]] = {}
@@ -359,8 +360,8 @@ class Offers:
         if not rules.in_force:
             return Outcome(event, (), rules.closed, catalogue.version, circumstances)
         offers, refused = self._decide(event, zone, catalogue, circumstances, rules.in_force, context=context, now=event.at)
-        withheld = _WithClosed(rules.closed, refused) if refused else rules.closed
-        if context is None and rules.needs_context and event.at.mono_ms < wait_until_ms:
+        withheld: WithheldRules = _WithClosed(rules.closed, refused) if refused else rules.closed
+        if context is None and rules.needs_context and event.at[0] < wait_until_ms:
             waiting = Waiting(event, circumstances, tuple(withheld), wait_until_ms)
             self._waiting.setdefault(event.shopper, []).append(waiting)
         return Outcome(event, tuple(offers), withheld, catalogue.version, circumstances)
@@ -381,11 +382,10 @@ class Offers:
         pushed = False
         quiet = catalogue.quiet_hours is not None and catalogue.is_quiet(now.wall_ms)
         spent = None if circumstances.is_test else self._of(event.shopper, event.at)
-        pushed_before = spent is not None and event.visit in spent.pushed_visits
         on_shelf: int | None = None
         doubtful = circumstances.quality is not _SYNCHRONISED or circumstances.conflict or not circumstances.by_receiver
         situation: Situation | None = None
-        now_ms = event.at.mono_ms
+        now_ms = event.at[0]
         for rule in candidates:
             reason = _doubt(rule.promotion, circumstances, zone) if doubtful else None
             if reason is None and rule.is_personal:
@@ -396,7 +396,7 @@ class Offers:
                 reason = _cap(rule, spent, now_ms)
                 if reason is None and rule.more_caps:
                     reason = self._more_caps(rule, spent, event)
-            if reason is None and now.mono_ms - now_ms > rule.promotion.deadline_ms:
+            if reason is None and now[0] - now_ms > rule.promotion.deadline_ms:
                 reason = WithheldReason.LATE
             if reason is not None:
                 refused.append((rule, reason))
@@ -406,7 +406,7 @@ class Offers:
                 unpushed = WithheldReason.QUIET_HOURS
             elif rule.spends and pushed:
                 unpushed = _LOWER_PRIORITY
-            elif rule.spends and pushed_before:
+            elif rule.spends and spent is not None and event.visit in spent.pushed_visits:
                 unpushed = _CAP_VISIT
             if unpushed is not None:
                 refused.append((rule, unpushed))
@@ -454,8 +454,8 @@ class Offers:
     def _of(self, shopper: str, at: Instant) -> _Spent:
         spent = self._spent.get(shopper)
         if spent is None:
-            spent = self._spent[shopper] = _Spent(at.mono_ms)
-        spent.touched_ms = at.mono_ms
+            spent = self._spent[shopper] = _Spent(at[0])
+        spent.touched_ms = at[0]
         return spent
 
     def held(self, promotion: Promotion, event: Matchable) -> Held:
@@ -744,11 +744,27 @@ def _waits_for(promotion: Promotion, key: int) -> bool:
     return promotion.trigger == "dwell" and promotion.dwell_ms == key
 
 
-def _zones_of(promotion: Promotion, zones: Mapping[str, Zone]) -> tuple[str, ...]:
-    """The zones a promotion names, directly or by tag; sensitive ones stay in, their evidence is checked when it matters."""
-    if not promotion.zones and not promotion.tags and promotion.trigger in {"visit_start", "nth_visit"}:
-        return tuple(zones)
-    return tuple(name for name, zone in zones.items() if name in promotion.zones or promotion.tags & zone.tags)
+def _zones_of(promotions: Iterable[Promotion], zones: Mapping[str, Zone]) -> list[tuple[str, ...]]:
+    """The zones that each promotion names, directly or by tag, in the shop's order.
+
+    Sensitive ones stay in, their evidence is checked when it matters.
+    """
+    everywhere = tuple(zones)
+    places = {name: place for place, name in enumerate(everywhere)}
+    tagged: dict[str, list[str]] = {}
+    for name, zone in zones.items():
+        for tag in zone.tags:
+            tagged.setdefault(tag, []).append(name)
+    found: list[tuple[str, ...]] = []
+    for promotion in promotions:
+        if not promotion.zones and not promotion.tags and promotion.trigger in {"visit_start", "nth_visit"}:
+            found.append(everywhere)
+            continue
+        named = [name for name in promotion.zones if name in places]
+        for tag in promotion.tags:
+            named += tagged.get(tag, ())
+        found.append(tuple(sorted(set(named), key=places.__getitem__)))
+    return found
 
 
 def _grouped(zones_of: list[tuple[str, ...]]) -> dict[str, tuple[int, ...]]:

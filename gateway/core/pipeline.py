@@ -7,6 +7,7 @@ before any of it is sent. Time and randomness are arguments; nothing here reads 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import tzinfo
+from typing import Final
 
 from gateway.core import battery_fields
 from gateway.core.announcer import MARGIN
@@ -62,16 +63,16 @@ from gateway.core.presence import Presence
 from gateway.core.relay import Relay
 from gateway.core.zone_model import ZoneModel
 
-TICK_MS = 200
+TICK_MS: Final = 200
 """Positioning runs this often while there is anything to locate."""
-_HINT_MIN_RECEIVER_DBM = -95
-_HINT_TWICE_MS = 2_000
-_MINUTE_MS = 60_000
-_HOUSEKEEPING_MS = 60_000
-CONTEXT_WAIT_MS = 1_000
+_HINT_MIN_RECEIVER_DBM: Final = -95
+_HINT_TWICE_MS: Final = 2_000
+_MINUTE_MS: Final = 60_000
+_HOUSEKEEPING_MS: Final = 60_000
+CONTEXT_WAIT_MS: Final = 1_000
 """After a visit began: so long do rules wait for what central knows of the shopper."""
-_NO_CONSENT = Consent.NONE
-_NO_SIGNS = ReceiverSigns()
+_NO_CONSENT: Final = Consent.NONE
+_NO_SIGNS: Final = ReceiverSigns()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ MODULES = (
     "health_news",
 )
 """Of gateway/core: what an advertisement and its sighting, belief, presence and offers go through. The canaries stay as they are:
-a shop has few registered beacons, and their tests copy deeply, which compiled dataclasses refuse."""
+a shop has few registered beacons, and their tests copy deeply, which compiled dataclasses refuse. Constants that are asked for
+often are ``Final``: any other is looked up by its name each time."""
 _IMPOSSIBLE = 3
 _STAMP = "compiled-from"
 _SETUP = """

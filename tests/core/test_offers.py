@@ -30,6 +30,7 @@ from gateway.core.model import (
     Shop,
     StoreCount,
     TimeWindow,
+    Trigger,
     Verdict,
     WithheldReason,
     Zone,
@@ -443,7 +444,7 @@ def test_the_longest_cool_down_is_remembered_in_any_order() -> None:
 
 @pytest.mark.parametrize("refused", ["offer 0", "offer -1"])
 @pytest.mark.parametrize("states", [("proposed", "proposed"), ("proposed", "granted"), ("granted", "proposed")])
-def test_a_refusal_ends_no_cool_down_but_its_own(refused: str, states: tuple[str, str]) -> None:
+def test_a_refusal_ends_no_cool_down_but_its_own(refused: str, states: tuple[Literal["proposed", "granted"], ...]) -> None:
     """Of two offers of a group: on a calendar that jumped and came back both may be cooling down after a restart."""
     answered = dict(zip(("offer 0", "offer -1"), states, strict=True))
     both = [replace(PAST, offer=offer, state=state, visit=offer) for offer, state in answered.items()]
@@ -593,6 +594,25 @@ def test_each_promotion_of_the_zone_gets_one_answer_and_always_the_same(
         assert all(offer.push == (offer.kind != "info") for offer in outcome.offers if offer.promotion_id not in shelf(outcome))
         assert quiet is None or not any(offer.push for offer in outcome.offers)
         assert not outcome.offers or (event.consent & Consent.OFFERS and not told["listen_only"])
+
+
+tags = st.frozensets(st.sampled_from(["food", "cool", "hot"]))
+
+
+@given(
+    zones=st.dictionaries(st.sampled_from("abcdefgh"), tags),
+    named=st.frozensets(st.sampled_from("abcxyz")),
+    tagged=tags,
+    trigger=st.sampled_from(["enter", "visit_start", "nth_visit"]),
+)
+def test_a_promotion_applies_to_the_zones_that_it_names_or_tags_in_the_shops_order(
+    zones: dict[str, frozenset[str]], named: frozenset[str], tagged: frozenset[str], trigger: Trigger
+) -> None:
+    shop = Shop({name: Zone(name, tags=tags) for name, tags in zones.items()}, {})
+    rule = promotion("a", zones=named, tags=tagged, trigger=trigger)
+    [(_, found, _)] = Catalogue(1, [rule], None, shop, UTC, START.wall_ms).everything()
+    everywhere = trigger != "enter" and not named and not tagged
+    assert found == tuple(name for name, tags in zones.items() if everywhere or name in named or tags & tagged)
 
 
 def test_for_a_test_shopper_neither_cap_nor_cool_down_nor_the_visits_push_is_ever_spent() -> None:

@@ -8,7 +8,7 @@ bytes.
 """
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from gateway.core.ad_structures import COMPLETE_UUIDS_128, FLAGS, MANUFACTURER_DATA, SERVICE_DATA_16
 from gateway.core.frames import altbeacon, eddystone, ibeacon, shopper
@@ -25,24 +25,24 @@ from gateway.core.model import (
     ShopperToken,
 )
 
-LARGEST_REMEMBERED = 62
+LARGEST_REMEMBERED: Final = 62
 """Octets of payload that the memo keeps at most: an advertisement and its scan response. Longer ones are rare, and unbounded."""
 
-_REST_PERIODS = 8
+_REST_PERIODS: Final = 8
 """For how many times its size a memo rests that has filled up. A shop has some hundred beacons; thousands are a flood that never
 says the same twice, and remembering it costs more (0.2 µs each) than it brings."""
-MEMO_SIZE = 4096
+MEMO_SIZE: Final = 4096
 
-_LAST_TELLING = 5
+_LAST_TELLING: Final = 5
 """The octets of a structure's data that may tell its formats apart are 0 … this."""
-_SMALLEST_USUAL = 3 + 2 + _LAST_TELLING + 1
+_SMALLEST_USUAL: Final = 3 + 2 + _LAST_TELLING + 1
 """Octets of flags and one more structure that reaches so far."""
-_NO_OCTET = 256
+_NO_OCTET: Final = 256
 
-CONSTANT: frozenset[type] = frozenset({IBeacon, AltBeacon, EddystoneUid, EddystoneUrl})
+CONSTANT: Final[frozenset[type]] = frozenset({IBeacon, AltBeacon, EddystoneUid, EddystoneUrl})
 """What is worth remembering: frames that stay the same while the battery lasts. A token lives for a minute, and is a phone's."""
 
-_NAMES: dict[type[Frame], str] = {
+_NAMES: Final[dict[type[Frame], str]] = {
     ShopperToken: "shopper",
     IBeacon: "ibeacon",
     AltBeacon: "altbeacon",
@@ -131,10 +131,18 @@ class Memo(Generic[_Meaning]):
         self.known.clear()
 
 
-_Choice = tuple[int, tuple[_Decode | None, ...], bool]
-"""What the walk needs to know of an AD type. place: which octet of a structure, counted from its length octet, tells the formats
-apart; decoders: what reads the structure, by that octet, and at 256 without it; is_certain: whether its frames have a code of
-their own."""
+class _Choice:
+    """What the walk needs to know of an AD type."""
+
+    __slots__ = ("decoders", "is_certain", "place")
+
+    def __init__(self, place: int, decoders: tuple[_Decode | None, ...], is_certain: bool) -> None:
+        self.place = place
+        """Which octet of a structure, counted from its length octet, tells the formats apart."""
+        self.decoders = decoders
+        """What reads the structure, by that octet, and at 256 without it."""
+        self.is_certain = is_certain
+        """Whether its frames have a code of their own."""
 
 
 class Decoder:
@@ -154,7 +162,7 @@ class Decoder:
     Reject(format='ibeacon', kind='length')
     """
 
-    __slots__ = ("_choices", "_memo", "_table")
+    __slots__ = ("_choices", "_known", "_memo", "_table")
 
     def __init__(
         self,
@@ -169,6 +177,7 @@ class Decoder:
         self._table = _table(service_uuid16, company_id, knows)
         self._choices = _choices_by_type(self._table)
         self._memo: Memo[Frame] = Memo(memo_size)
+        self._known = self._memo.known
 
     @property
     def remembered(self) -> int:
@@ -181,11 +190,11 @@ class Decoder:
         The first frame with a code of its own wins, then the first candidate without one (form U, which a beacon's own service
         list resembles), then the first `Reject`. Equal payloads may give the very same object: do not change it.
         """
-        known = self._memo.known.get(data)
+        known = self._known.get(data)
         if known is not None:
             return known
         found = self.read(data)
-        if type(found) in CONSTANT:
+        if found is not None and type(found) in CONSTANT:
             self._memo.remember(data, found)  # type: ignore[arg-type]  # what is constant is a frame
         return found
 
@@ -202,7 +211,7 @@ class Decoder:
         choice = self._choices[data[start + 1]]
         if choice is None:
             return None
-        decode = choice[1][data[start + choice[0]]]
+        decode = choice.decoders[data[start + choice.place]]
         return None if decode is None else decode(data[start + 2 :])
 
     def _walk(self, data: bytes, start: int) -> Frame | Reject | None:
@@ -215,15 +224,15 @@ class Decoder:
             stop = start + 1 + data[start]
             choice = choices[data[start + 1]]
             if choice is not None:
-                place, decoders, is_certain = choice
                 # An octet from beyond the structure does no harm: every decoder looks for its code itself.
-                decode = decoders[data[start + place] if start + place < size else _NO_OCTET]
+                telling = start + choice.place
+                decode = choice.decoders[data[telling] if telling < size else _NO_OCTET]
                 if decode is not None:
                     found = decode(data[start + 2 : stop]) if stop <= size else self._truncated(data[start + 1 :])
                     if isinstance(found, Reject):
                         reject = reject or found
                     elif found is not None:
-                        if is_certain:
+                        if choice.is_certain:
                             return found
                         candidate = candidate or found
             start = stop
@@ -260,7 +269,7 @@ def _choice(formats: list[Format]) -> _Choice:
     wanted = [(fixed(one, telling), one.decode) for one in formats]
     decoders = [_first_of([decode for octet, decode in wanted if octet in {b"", bytes((value,))}]) for value in range(256)]
     decoders.append(_first_of([decode for octet, decode in wanted if not octet]))
-    return 2 + telling, tuple(decoders), bool(formats[0].code)
+    return _Choice(2 + telling, tuple(decoders), bool(formats[0].code))
 
 
 def _first_of(decoders: list[_Decode]) -> _Decode | None:

@@ -11,16 +11,17 @@ Source: Apple, Proximity Beacon Specification R1.
 """
 
 import struct
+from typing import Final
 
 from gateway.core.ad_structures import MANUFACTURER_DATA, AdStructure
 from gateway.core.model import IBeacon, Reject
 
-CODE = b"\x4c\x00\x02\x15"
+CODE: Final = b"\x4c\x00\x02\x15"
 """What manufacturer data must begin with to claim this format."""
 
-_LAYOUT = struct.Struct(">4s16sHHb")
+_LAYOUT: Final = struct.Struct(">4s16sHHb")
 _unpack = struct.Struct(">4x16sHHb").unpack
-_SIZE = 25
+_SIZE: Final = 25
 
 
 def decode(data: bytes) -> IBeacon | Reject | None:

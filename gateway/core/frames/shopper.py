@@ -16,16 +16,17 @@ Source: shopper token, version 1, "On the air".
 
 import struct
 from collections.abc import Callable
+from typing import Final
 
 from gateway.core.ad_structures import COMPLETE_UUIDS_128, MANUFACTURER_DATA, SERVICE_DATA_16, AdStructure
 from gateway.core.model import Reject, ShopperToken
 
-TOKEN_SIZE = 16
+TOKEN_SIZE: Final = 16
 """Octets of a token."""
 
-_INNER_LENGTH = 0x11
-_LAYOUT = struct.Struct("<HBb16s")
-_SIZE = 20
+_INNER_LENGTH: Final = 0x11
+_LAYOUT: Final = struct.Struct("<HBb16s")
+_SIZE: Final = 20
 
 
 def decode_u(data: bytes) -> ShopperToken | None:
@@ -47,9 +48,10 @@ def decode_u_of(knows: Callable[[bytes], bool]) -> Callable[[bytes], ShopperToke
     """
 
     def decode(data: bytes) -> ShopperToken | None:
-        if len(data) == TOKEN_SIZE and knows(data[:7:-1]):
-            return ShopperToken("U", data[::-1], None)
-        return None
+        if len(data) != TOKEN_SIZE:
+            return None
+        token = data[::-1]
+        return ShopperToken("U", token, None) if knows(token[:8]) else None
 
     return decode
 

@@ -32,7 +32,7 @@ SUBJECTS = (
     "simulator",
 )
 _MADE_FASTER = ("decode", "pipeline", "matching")
-"""What compiling is for: measured as it is without, too."""
+"""What compiling is for: measured as it is without, too, right after it."""
 _PRIORITY = -15
 """Niceness where that is allowed: what others do on the machine is not what is measured."""
 
@@ -45,6 +45,7 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="few rounds and short runs: whether it works, not how fast it is")
+    parser.add_argument("--only-limited", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = [name for name in options.subjects if name not in SUBJECTS]
     if unknown:
@@ -54,15 +55,15 @@ def main() -> int:
         os.nice(_PRIORITY)
         # Where the kernel groups processes by session, niceness counts within the group only.
         Path("/proc/self/autogroup").write_text(str(_PRIORITY), "ascii")
-    effort = QUICK if options.quick else FULL
+    effort = (QUICK if options.quick else FULL)._replace(only_limited=options.only_limited)
     before, began = os.getloadavg(), time.time()
     pace = [pace_ns()]
     figures: list[Figure] = []
     for name in options.subjects or SUBJECTS:
-        print(f"measuring {name} …", file=sys.stderr, flush=True)
-        figures += _in_a_process_of_its_own(name, effort)
+        print(f"measuring {name}{' interpreted' if effort.only_limited else ''} …", file=sys.stderr, flush=True)
+        found = _in_a_process_of_its_own(name, effort)
+        figures += _beside_interpreted(found, name, quick=options.quick) if name in _MADE_FASTER and is_compiled() else found
         pace.append(pace_ns())
-    figures = _beside_interpreted(figures, [name for name in options.subjects or SUBJECTS if name in _MADE_FASTER], effort)
 
     loads = ", ".join(f"{load:.1f}" for load in before)
     loads = f"load average before {loads}, after {os.getloadavg()[0]:.1f}"
@@ -90,14 +91,11 @@ def main() -> int:
     return 0
 
 
-def _beside_interpreted(figures: list[Figure], names: list[str], effort: Effort) -> list[Figure]:
+def _beside_interpreted(figures: list[Figure], name: str, *, quick: bool) -> list[Figure]:
     """The same figures with what they are where nothing is compiled."""
-    if not names or not is_compiled():
-        return figures
-    print(f"measuring {', '.join(names)} interpreted …", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "figures.json")
-        command = [sys.executable, "-m", "bench", *names, "--json", str(report), *(["--quick"] if effort is QUICK else [])]
+        command = [sys.executable, "-m", "bench", name, "--only-limited", "--json", str(report), *(["--quick"] if quick else [])]
         path = os.environ["PYTHONPATH"].partition(os.pathsep)[2]
         subprocess.run(  # noqa: S603 -- our own program
             command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}

@@ -26,6 +26,8 @@ class Effort(NamedTuple):
     """Of real time, where time has to pass."""
     size: float
     """Share of the full trace or number of repetitions within a round."""
+    only_limited: bool = False
+    """No peers, and of ours only what has a limit: enough to stand beside the same figures of another build."""
 
 
 FULL = Effort(rounds=7, seconds=30, size=1.0)
