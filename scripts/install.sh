@@ -172,6 +172,12 @@ make_release() {
   quietly "$release/.venv/bin/gateway" --version || give_up "What has been installed does not run."
 }
 
+# Whoever compiled once should not find out from a busy processor that an upgrade does not.
+warn_of_slower() {
+  [[ -z $compile && -n "$(find "$CURRENT/.venv/lib" -path '*/site-packages/gateway/*.so' -print -quit 2>/dev/null)" ]] || return 0
+  say "The version here is compiled, and without --compile the new one is not: each advertisement will cost as much as before again."
+}
+
 # Machine code beside the source of the hot modules, where Python finds it first.
 compile_release() {
   local -a compiler=("$scratch/compiler/bin/python")
@@ -289,6 +295,7 @@ install_gateway() {
   check_accounts
   check_command
   only_one
+  warn_of_slower
   umask 022
   install_packages python3 python3-venv bluez
   [[ -z $compile ]] || install_packages gcc libc6-dev python3-dev

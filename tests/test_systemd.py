@@ -9,6 +9,7 @@ import pytest
 
 from gateway.cli.options import RADIO_SOCKET
 from gateway.contract.settings import Radio
+from gateway.io.learning import MOST_MIB
 
 FOLDER = Path(__file__).resolve().parents[1] / "systemd"
 UNIT, HELPER = FOLDER / "gateway.service", FOLDER / "gateway-radio.service"
@@ -89,6 +90,12 @@ def test_restarts_for_ever_except_after_a_mistake_in_the_settings(which: Path) -
     assert unit["Restart"] == ["always"]
     assert unit["RestartPreventExitStatus"] == ["78"]
     assert unit["StartLimitIntervalSec"] == ["0"]
+
+
+def test_learning_may_take_more_memory_than_the_gateway_and_does_not_take_it_along() -> None:
+    unit = settings()
+    assert unit["OOMPolicy"] == ["continue"]
+    assert int(unit["MemoryMax"][0].removesuffix("M")) >= MOST_MIB + 100
 
 
 @pytest.mark.parametrize("which", [UNIT, HELPER], ids=lambda unit: unit.stem)

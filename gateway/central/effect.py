@@ -23,9 +23,9 @@ class Outcomes:
 def outcomes_of_day(db: Database, store: str, from_ms: int, until_ms: int) -> dict[str, Outcomes]:
     """By promotion with a holdout: how many bought after the decision and before the day's end.
 
-    Bought has whoever a till of the store knows a receipt of that is no refund; where the promotion names products by GTIN,
-    whoever bought one of these, in any store. Test shoppers and whoever has opted out since do not count. Of a product only the
-    last purchase is known: a report of a past day misses who has bought it again since, in both groups alike.
+    Bought has whoever a till of the store knows a receipt of that is no refund; where the promotion names products by GTIN, a
+    receipt with one of these. Test shoppers and whoever has opted out since do not count. A day whose receipts have been
+    forgotten (``retention``) has nobody who bought.
     """
     promotions = {promotion.promotion_id: promotion for promotion in records.promotions(db, store)}
     rows = db.execute(
@@ -57,11 +57,9 @@ def _has_holdout(promotion: Promotion | None) -> bool:
 
 
 def _bought(db: Database, store: str, inbox: str, products: frozenset[str], from_ms: int, until_ms: int) -> bool:
-    came = db.execute(
-        "SELECT 1 FROM till_receipt WHERE store = ? AND inbox = ? AND refunds IS NULL AND purchase_ms >= ? AND purchase_ms < ?",
+    rows = db.execute(
+        "SELECT DISTINCT gtin FROM till_receipt LEFT JOIN receipt_item USING (store, receipt)"
+        " WHERE store = ? AND inbox = ? AND refunds IS NULL AND purchase_ms >= ? AND purchase_ms < ?",
         [store, inbox, from_ms, until_ms],
-    ).fetchone()
-    if came is None or not products:
-        return came is not None
-    bought = db.execute("SELECT gtin FROM bought WHERE inbox = ? AND last_ms >= ? AND last_ms < ?", [inbox, from_ms, until_ms])
-    return any(gtin in products for (gtin,) in bought)
+    ).fetchall()
+    return any(not products or gtin in products for (gtin,) in rows)

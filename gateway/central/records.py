@@ -141,6 +141,20 @@ def _check_ins(db: Database) -> None:
     db.execute("CREATE INDEX IF NOT EXISTS pseudonym_inbox ON pseudonym (inbox)")
 
 
+@CENTRAL(name="0007_receipt_items")
+def _receipt_items(db: Database) -> None:
+    # What was on each receipt, for as long as the receipt is kept: "bought" knows of each product the last time only.
+    db.execute(
+        """CREATE TABLE receipt_item (store TEXT, receipt TEXT, gtin TEXT, PRIMARY KEY (store, receipt, gtin),
+            FOREIGN KEY (store, receipt) REFERENCES till_receipt (store, receipt) ON DELETE CASCADE) STRICT"""
+    )
+    # As far as it can be known of earlier receipts.
+    db.execute(
+        """INSERT OR IGNORE INTO receipt_item SELECT store, receipt, gtin FROM bought JOIN till_receipt
+            ON till_receipt.inbox = bought.inbox AND purchase_ms = last_ms AND refunds IS NULL"""
+    )
+
+
 # ---- events -------------------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +252,28 @@ def keep_health(db: Database, fares: Fares) -> bool:
         [*key, fares.gateway, fares.state, fares.time_ms, fares.data],
     )
     return before is None or bool(before[0] != fares.state)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Events of a gateway that never come: for want of room, because they were too old, or damaged."""
+
+    store: str
+    gateway: str
+    events: int
+    first_ms: int
+    last_ms: int
+    """When they happened; of those that found no room the first and the last time are told."""
+
+
+def given_up(db: Database, store: str | None) -> list[GivenUp]:
+    """What gateways sent tombstones for, erasures left out, as long as events are kept; in one store or in all."""
+    rows = db.execute(
+        "SELECT store, gateway, count(*), min(time_ms), max(time_ms) FROM event WHERE type = 'tombstone.v1'"
+        " AND json_extract(data, '$.reason') = 'dropped' AND (?1 IS NULL OR store = ?1) GROUP BY 1, 2 ORDER BY 1, 2",
+        [store],
+    ).fetchall()
+    return [GivenUp(*row) for row in rows]
 
 
 def health(db: Database, store: str | None) -> list[Fares]:

@@ -36,6 +36,7 @@ def keep_till_receipt(db: Database, store: str, inbox: str, data: TillReceiptDat
                 "INSERT INTO bought VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)",
                 [inbox, gtin_14(item.gtin), data.purchase_time],
             )
+            db.execute("INSERT OR IGNORE INTO receipt_item VALUES (?, ?, ?)", [store, data.receipt, gtin_14(item.gtin)])
     return True
 
 

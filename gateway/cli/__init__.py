@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -18,12 +19,21 @@ def main() -> None:
     """Entry point of the console script."""
     # Our matrices are small: more threads would only wait for each other. Counts only before numpy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        # Only now, so that Ctrl-C during the imports is as quiet as later.
-        from gateway.cli.app import app
+    with_failures_in_words(_command)
 
-        # Not standalone: what is wrong with the command line is printed here, for it repeats what was typed.
-        sys.exit(app(standalone_mode=False))
+
+def _command() -> object:
+    # Only now, so that Ctrl-C during the imports is as quiet as later.
+    from gateway.cli.app import app
+
+    # Not standalone: what is wrong with the command line is printed here, for it repeats what was typed.
+    return app(standalone_mode=False)
+
+
+def with_failures_in_words(work: Callable[[], object]) -> NoReturn:
+    """Exit with what ``work`` returns; what goes wrong is one sentence and an exit code."""
+    try:
+        sys.exit(work())  # type: ignore[arg-type]  # what sys.exit takes: None or an exit code
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except Exception as error:

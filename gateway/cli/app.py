@@ -1,7 +1,7 @@
 """The command tree. Commands import what they need when they run, so that --help is quick."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,9 +11,6 @@ from gateway.cli.options import CENTRAL_CONFIG as _CENTRAL_CONFIG
 from gateway.cli.options import CONFIG as _CONFIG
 from gateway.cli.options import RADIO_SOCKET as _RADIO_SOCKET
 from gateway.cli.options import CentralConfig, GatewayConfig, Json, json_shape
-
-if TYPE_CHECKING:
-    import asyncio
 
 app = typer.Typer(
     name="gateway",
@@ -77,11 +74,11 @@ def run(
 
     Example: gateway run --config /etc/beacon-gateway/gateway.toml
     """
-    from gateway.cli.run import Recording, run_gateway
+    from gateway.cli.serve import turn_into_the_daemon
 
     if everything and record is None:
         raise typer.BadParameter("needs --record FILE", param_hint="--everything")
-    run_gateway(config, None if record is None else Recording(record, record_minutes, everything))
+    turn_into_the_daemon(config, record, record_minutes, everything=everything)
 
 
 @app.command()
@@ -537,15 +534,3 @@ def firmware_render(
     transmission = Transmission(measured_power_dbm, tx_power_dbm, interval_ms)
     kinds: tuple[Literal["esphome", "espruino"], ...] = ("esphome", "espruino") if kind is None else (kind,)
     run_render(Options(shop, out, kinds, beacon, transmission, esp32_variant, force, json))
-
-
-def stop_on_signals() -> "asyncio.Event":
-    """An event that SIGTERM and Ctrl-C set; call it inside the running loop."""
-    import asyncio
-    import signal
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

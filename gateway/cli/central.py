@@ -15,9 +15,9 @@ from gateway.central import check_ins, records
 from gateway.central.inbox import Inboxes
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
-from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
 from gateway.cli.promotions_file import TableDefaults, read_promotions, refuse
+from gateway.cli.signals import stop_on_signals
 from gateway.contract.fields import InboxId, explain, to_rfc3339
 from gateway.contract.messages import AppOffer, WithdrawnOffer
 from gateway.contract.offer_view import PromotionsImported

@@ -9,6 +9,7 @@ from gateway.central.records import CENTRAL
 from gateway.cli.central import check_store
 from gateway.cli.change import print_json
 from gateway.cli.columns import columns
+from gateway.contract.fields import to_rfc3339
 from gateway.contract.health_view import CentralHealth, FaresView
 from gateway.contract.settings import CentralSettings, read_settings
 from gateway.core.sanitiser import printable
@@ -20,15 +21,26 @@ def show(config: Path, store: str | None, *, as_json: bool) -> None:
     settings = read_settings(config, CentralSettings)
     if store is not None:
         check_store(settings, store)
-    found = transact(settings.state_dir / "central.db", CENTRAL, lambda db: records.health(db, store))
+    found, given_up = transact(
+        settings.state_dir / "central.db", CENTRAL, lambda db: (records.health(db, store), records.given_up(db, store))
+    )
     views = tuple(_view(fares) for fares in found)
     if as_json:
         print_json(CentralHealth(fares=views))
-    elif not views:
+        return
+    if not views:
         print("no gateway has told of a beacon or a receiver that is not as usual")
     else:
         rows = [(view.store, view.subject, view.name, view.zone, view.state, _time(view), _about(view.data)) for view in views]
         print("\n".join(columns(("store", "what", "name", "zone", "state", "told", "about"), rows)))
+    for one in given_up:
+        print(_never_comes(one))
+
+
+def _never_comes(one: records.GivenUp) -> str:
+    events = "1 event" if one.events == 1 else f"{one.events} events"
+    times = f"{to_rfc3339(one.first_ms)[:19]}Z … {to_rfc3339(one.last_ms)[:19]}Z"
+    return f"gateway {one.gateway} of store {one.store} gave up {events} ({times}): gateway doctor there may say why"
 
 
 def _view(fares: records.Fares) -> FaresView:

@@ -6,8 +6,11 @@ service. Only the air, the people and the speed of time are simulated.
 
 import asyncio
 import contextlib
+import fcntl
 import json
+import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -24,10 +27,10 @@ from gateway.central import records
 from gateway.central.inbox import Inboxes
 from gateway.central.records import CENTRAL
 from gateway.central.service import Central
-from gateway.cli.app import stop_on_signals
 from gateway.cli.kept_settings import keep_settings
 from gateway.cli.logs import log_to_stderr
 from gateway.cli.run import Recording
+from gateway.cli.signals import stop_on_signals
 from gateway.contract.messages import AppOffer
 from gateway.contract.promotions import Promotion
 from gateway.contract.settings import Broker, CentralSettings, CentralStore, Privacy, Settings, Trust
@@ -70,6 +73,8 @@ _START_TIMEOUT_S = 20.0
 _WARM_UP_MS = 30_000
 """Simulated time in which the parts find one another; more than the time-out lets pass."""
 _DRAIN_S = 10.0
+_PREFIX = "beacon-gateway-demo-"
+_JUST_MADE_S = 10
 _INTERRUPTED = 130
 _RECORD_MINUTES = 24 * 60
 
@@ -121,15 +126,20 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is None:
         # Ctrl-C waits until it is certain that the folder will be removed.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        temporary = tempfile.TemporaryDirectory(prefix="beacon-gateway-demo-")
+        temporary = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        # Held until this process ends, however that happens.
+        held = os.open(temporary.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            fcntl.flock(held, fcntl.LOCK_EX)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            _remove_abandoned(Path(temporary.name))
             yield Path(temporary.name)
         finally:
             # Nothing is left to do but this, and a second Ctrl-C must not leave half of the folder behind.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             temporary.cleanup()
+            os.close(held)
         return
     try:
         keep.mkdir(parents=True, exist_ok=True)
@@ -139,6 +149,23 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     if used:
         raise ConfigurationError("is not empty.", where=str(keep), do="Name an empty or new folder.")
     yield keep
+
+
+def _remove_abandoned(own: Path) -> None:
+    """Folders of demonstrations that were killed outright: ours, and locked by nobody any more."""
+    began_s = own.stat().st_mtime
+    for folder in own.parent.glob(f"{_PREFIX}*"):
+        # Somebody else's, no folder, locked, or gone by now: none of them is ours to remove.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = os.fstat(descriptor)
+                # One that has just been made is not locked yet.
+                if found.st_uid == os.geteuid() and began_s - found.st_mtime > _JUST_MADE_S:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
 
 
 @dataclass(slots=True)

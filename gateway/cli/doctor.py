@@ -21,13 +21,15 @@ from gateway.contract.shop import ReceiverEntry, ShopFile
 from gateway.contract.topics import CENTRAL_STATE
 from gateway.core.sanitiser import printable
 from gateway.daemon.adapters import seen_adapters
+from gateway.daemon.status import OF_LATE_MS
 from gateway.errors import GatewayError, TryAgain
 from gateway.io.bluetooth import blocked_radios, lacks_power
 from gateway.io.broker import probe
 from gateway.io.clock import SystemClock, is_synchronised
 from gateway.io.radio_link import RadioLink
 from gateway.io.scanner.bluez import Adapter, BlueZ
-from gateway.io.store.looking import waiting_events
+from gateway.io.store import AFTERWARDS, SENTENCES, sentence
+from gateway.io.store.looking import newest_gap, waiting_events
 
 FAILED_EXIT_CODE = 75
 _HELPER_S = 3
@@ -61,7 +63,7 @@ def run_doctor(config: Path, *, as_json: bool) -> int:
     for check in _checks(config):
         found.append(check)
         if not as_json:
-            print(f"{_SIGNS[check.state]:<6}{check.name:<14}{printable(check.found)}", flush=True)
+            print(f"{_SIGNS[check.state]:<6}{check.name:<14}{printable(check.found, limit=400)}", flush=True)
             if check.do:
                 print(f"{'':<20}{printable(check.do, limit=400)}", flush=True)
     counts = {state: sum(check.state == state for check in found) for state in _SIGNS}
@@ -146,10 +148,17 @@ def _state(settings: Settings) -> Check:
     free_mib = shutil.disk_usage(folder).free // _MIB
     try:
         rows, _ = waiting_events(settings.database_path)
+        gap = newest_gap(settings.database_path)
     except GatewayError as error:
         return _of("disk", error)
     found = f"{free_mib} MiB free in {folder}, {rows} events waiting"
-    return _ok("disk", found) if free_mib >= _LITTLE_DISK_MIB else _failed("disk", found, "Make room: events may be lost.")
+    if gap is not None and not gap.is_over:
+        return _failed("disk", f"{found}; {sentence(gap)}", SENTENCES[gap.cause][1])
+    if free_mib < _LITTLE_DISK_MIB:
+        return _failed("disk", found, "Make room: events may be lost.")
+    if gap is not None and 0 <= SystemClock().now().wall_ms - gap.until_wall_ms < OF_LATE_MS:
+        return _warning("disk", f"{found}; {sentence(gap)}", AFTERWARDS[gap.cause])
+    return _ok("disk", found)
 
 
 def _power() -> Check:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
+from gateway.cli.signals import stop_on_signals
 from gateway.io.clock import SystemClock
 from gateway.io.notify import Notifier
 from gateway.io.radio.management import open_management

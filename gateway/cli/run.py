@@ -6,20 +6,24 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
-from gateway.cli.shop import read_shop_named
+from gateway.cli.signals import stop_on_signals
+from gateway.contract import strict_json
 from gateway.contract.settings import Settings, read_settings
-from gateway.contract.shop import ShopFile
+from gateway.contract.shop import ShopFile, read_shop
 from gateway.core.sanitiser import printable
 from gateway.daemon import Daemon, Ear
 from gateway.daemon.adapters import AdapterEars, beacon_rate_hz
 from gateway.daemon.receivers import ForeignEar
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
+from gateway.io.input_file import read_input
 from gateway.io.memory import shorten_pauses
-from gateway.io.recorder import Recorder
+
+if TYPE_CHECKING:
+    from gateway.io.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +36,10 @@ class Recording:
     minutes: int
     everything: bool
 
-    def begin(self) -> Recorder:
+    def begin(self) -> "Recorder":
         """The recorder; whoever records everything is warned."""
+        from gateway.io.recorder import Recorder
+
         recorder = Recorder(self.file, minutes=self.minutes, everything=self.everything)
         if self.everything:
             print(
@@ -87,7 +93,7 @@ def shop_of(settings: Settings) -> ShopFile:
     if not settings.shop_path.exists():
         log.warning("%s does not exist: no zones are known, so nobody can be located", settings.shop_path)
         return ShopFile()
-    shop = read_shop_named(settings.shop_path)
+    shop = read_shop(read_input(settings.shop_path, strict_json.MAX_BYTES), str(settings.shop_path))
     # Foreign receivers tell of themselves.
     unknown = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
     if unknown:

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from gateway.cli.air_table import Heard, row_of, rows, table
-from gateway.cli.app import stop_on_signals
 from gateway.cli.configured import configured
 from gateway.cli.logs import log_to_stderr
+from gateway.cli.signals import stop_on_signals
 from gateway.core.frames import Decoder
 from gateway.errors import ConfigurationError, NoRadio
 from gateway.io.clock import SystemClock

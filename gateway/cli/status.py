@@ -6,9 +6,9 @@ from gateway import __version__
 from gateway.cli.reach import Gateway
 from gateway.contract.control import OutboxStatus, ReceiverStatus, Status, StatusRequest
 from gateway.core.sanitiser import printable
-from gateway.daemon.status import next_step, stopped_status
+from gateway.daemon.status import RoomTold, next_step, stopped_status
 from gateway.io.clock import SystemClock
-from gateway.io.store.looking import waiting_events
+from gateway.io.store.looking import newest_gap, waiting_events
 
 STOPPED_EXIT_CODE = 69
 _FAULTS = {"low": "battery low"}
@@ -43,7 +43,8 @@ def status_of(gateway: Gateway) -> Status:
     age_s = None if oldest_ms is None else max(0, SystemClock().now().wall_ms - oldest_ms) / 1000
     outbox = OutboxStatus(rows=rows, oldest_s=age_s, last_ack_s=None)
     status = stopped_status(gateway.settings, __version__, outbox, shop)
-    return status.model_copy(update={"next_step": next_step(status, str(gateway.config))})
+    room = RoomTold(None, newest_gap(gateway.settings.database_path), SystemClock().now().wall_ms)
+    return status.model_copy(update={"next_step": next_step(status, str(gateway.config), room)})
 
 
 def screen(status: Status) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, StringConstraints, TypeAdapter, Validatio
 
 from gateway.contract import strict_json
 from gateway.contract.explanations import MAX_DECISIONS, MAX_SINCE_S
-from gateway.contract.fields import GatewayId, Name, OpaqueId, PromotionId, StoreId, Strict, WallTime, explain
+from gateway.contract.fields import GatewayId, KeyHex, Name, OpaqueId, PromotionId, StoreId, Strict, WallTime, explain
 from gateway.contract.promotions import Promotion
 from gateway.contract.shop import ShopFile
 from gateway.contract.walks import (
@@ -29,7 +29,6 @@ from gateway.core.model import BatteryState, BeaconState, Hearing, RecoveryStep
 from gateway.errors import ConfigurationError, DiskError, GatewayError, NoRadio, TryAgain, Untrusted
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-KeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Result = TypeVar("Result", bound=Strict)
 
 

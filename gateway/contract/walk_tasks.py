@@ -15,9 +15,12 @@ from gateway.errors import ConfigurationError
 
 
 class KeptWalk(Strict):
-    """An accepted walk as its two files have it."""
+    """An accepted walk: where its recording is, and what stands beside it.
 
-    recording: str
+    Not the recording itself, which is up to some megabytes: whoever learns reads one after the other.
+    """
+
+    file: str
     about: WalkAccepted
 
 

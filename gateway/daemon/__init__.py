@@ -5,13 +5,13 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from gateway import __version__
-from gateway.contract.control import BrokerStatus, CatalogueStatus, Decides, OutboxStatus, ReceiverStatus, Status
 from gateway.contract.messages import (
     Ack,
     AckData,
@@ -28,29 +28,29 @@ from gateway.contract.settings import Settings
 from gateway.contract.topics import CENTRAL_STATE, StoreTopics, gateway_of
 from gateway.core.model import CanaryMemory, ClockQuality, Instant, ReceiverChange, ReceiverSigns, Shop, Step, Verdict
 from gateway.core.pipeline import TICK_MS, Pipeline, Tuning
-from gateway.daemon.beacons import beacon_faults
-from gateway.daemon.control import Control
 from gateway.daemon.delivery import Delivery
 from gateway.daemon.downlink import Downlinks
 from gateway.daemon.ears import Ear as Ear
 from gateway.daemon.ears import EarCondition as EarCondition
 from gateway.daemon.ears import Heard as Heard
+from gateway.daemon.heard_rates import HeardRates
 from gateway.daemon.other_gateways import OtherGateways
-from gateway.daemon.receiver_trial import Trials
 from gateway.daemon.relaying import PERIOD_MS, Relaying
 from gateway.daemon.role import Role
-from gateway.daemon.status import HeardRates, disk_status, next_step
 from gateway.daemon.technicians import TestShoppers
-from gateway.daemon.walks import Walks
 from gateway.daemon.zone_models import LiveModel, folder_of
 from gateway.errors import TryAgain, Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock, boot_id
 from gateway.io.control import ControlServer
 from gateway.io.notify import Notifier
-from gateway.io.recorder import Recorder
 from gateway.io.signing import Verifier
-from gateway.io.store import Store
+from gateway.io.store import BALLAST_BYTES, Store
+
+if TYPE_CHECKING:
+    from gateway.contract.control import Decides, ReceiverStatus, Status
+    from gateway.daemon.desk import Desk
+    from gateway.io.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,10 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _WATCHDOG_MS = 10_000
 _MAX_LAG_MS = 5_000
-_LOCATED_AT_ONCE = 100
+_LOCATED_AT_ONCE = 50
 """Shoppers; each takes some 10 µs, and ten times as much if something comes of it."""
+_ALONE_S = 0.02
+"""For so long nothing else is decided while a decision is on its way to the disk; only slow disks take longer."""
 _IDS_AT_ONCE = 64
 _LOOK_S = 5.0
 """For so long nothing is decided after the start, while a broker that may know who decides does not answer."""
@@ -82,7 +84,7 @@ class Daemon:
         kept: Callable[[Step], None] | None = None,
         new_id: Callable[[], str] | None = None,
         database: Path | None = None,
-        recorder: Recorder | None = None,
+        recorder: "Recorder | None" = None,
         config: str = "the settings",
     ) -> None:
         """``observe`` is told of each step when it is decided, ``kept`` when it is on disk.
@@ -99,7 +101,12 @@ class Daemon:
         self._boot_id = boot_id()
         self._started = clock.now()
         self.pipeline = Pipeline(shop, tuning_of(settings), new_id or _random_ids().__next__, self._started)
-        self._store = Store(database or settings.database_path, quota_mib=settings.storage.quota_mib, boot_id=self._boot_id)
+        self._store = Store(
+            database or settings.database_path,
+            quota_mib=settings.storage.quota_mib,
+            boot_id=self._boot_id,
+            ballast_bytes=BALLAST_BYTES,
+        )
         self._session = Session(
             settings.broker,
             f"gw-{settings.store}-{settings.gateway}",
@@ -140,25 +147,12 @@ class Daemon:
         self._config = config
         self._role = Role(settings)
         self._relaying = Relaying(self._session, self._topics, clock, conditions=self._own_conditions, heard=self._heard.counts)
-        self._trials = Trials(self.pipeline, self._heard.counts, clock)
         self._live_model = LiveModel(folder_of(settings), self.pipeline)
-        self._walks = Walks(
-            settings, self.pipeline, self._test_shoppers, clock, self._heard.counts, self._live_model, lambda: self._role.decides
-        )
         self.others = OtherGateways(settings, self.pipeline, self._heard, clock, self._beacon_heard)
         """The other gateways of the store."""
-        control = Control(
-            settings,
-            self.pipeline,
-            self._downlinks,
-            self._test_shoppers,
-            clock,
-            self.status,
-            self._trials,
-            self._take_over,
-            self._walks,
-        )
-        self._control = ControlServer(settings.control_path, control.answer)
+        self._desk: Desk | None = None
+        """Made with the first request."""
+        self._control = ControlServer(settings.control_path, self._answer)
         self._verdicts: list[tuple[Verdict, int]] = []
         """Central's decisions that are not on disk yet, and when they came (wall milliseconds)."""
         self._ack: AckData | None = None
@@ -173,17 +167,15 @@ class Daemon:
         counts = self._heard.counts
         counts[receiver] = counts.get(receiver, 0) + 1
         self.pipeline.receive(receiver, address, rssi_dbm, data, now)
-        if receiver in self._trials.levels:
-            self._trials.heard(receiver, rssi_dbm, data)
-        if self._walks.beacon is not None:
-            self._walks.heard(receiver, rssi_dbm, data, now)
+        if self._desk is not None:
+            self._desk.heard(receiver, rssi_dbm, data, now)
         if self._recorder is not None:
             self._recorder.heard(receiver, rssi_dbm, data, now, self.pipeline.counters)
 
     def _beacon_heard(self, beacon: str, receiver: str, rssi_dbm: int, count: int) -> None:
         """A registered beacon, heard by another gateway's receiver."""
-        self._trials.beacon(beacon, receiver, rssi_dbm, count)
-        self._walks.beacon_heard(beacon, receiver, rssi_dbm, count)
+        if self._desk is not None:
+            self._desk.beacon_heard(beacon, receiver, rssi_dbm, count)
 
     def receiver_changed(self, change: ReceiverChange) -> None:
         """A receiver ceased to hear, hears again, or something was tried to make it: an event, with the next tick."""
@@ -212,6 +204,7 @@ class Daemon:
                     group.create_task(self._every(_MINUTE_MS, self._each_minute), name="minute"),
                     group.create_task(self._every(_WATCHDOG_MS, self._watch), name="watchdog"),
                     group.create_task(self._every(_SECOND_MS, self._each_second), name="second"),
+                    group.create_task(self._every(_SECOND_MS, self._catch_up), name="room"),
                     group.create_task(self._every(PERIOD_MS, self._relay), name="relay"),
                     group.create_task(self.others.run(), name="other gateways"),
                     group.create_task(self._control.run(), name="control"),
@@ -224,6 +217,8 @@ class Daemon:
                 for task in tasks:
                     task.cancel()
             await self._keep_what_was_answered()
+            # What was lost in the last second belongs into the gap.
+            await self._catch_up()
         finally:
             await self._store.close()
 
@@ -245,7 +240,11 @@ class Daemon:
             await self._clock.sleep_ms(TICK_MS)
 
     async def _tick(self) -> None:
-        """Decide part by part, so that the loop goes on hearing, and while the parts before are on their way to the disk."""
+        """Decide part by part, so that the loop goes on hearing.
+
+        A part of which something came is on disk before the next is decided, which would hold it up: computing keeps Python's
+        lock from the database thread. Behind a slow disk the next is decided all the same, and shares its flush.
+        """
         quality, left = self._clock.quality(), self.pipeline.to_locate
         async with asyncio.TaskGroup() as commits:
             while True:
@@ -256,7 +255,8 @@ class Daemon:
                     if self._observe is not None:
                         self._observe(step)
                     self._test_shoppers.note(step)
-                    commits.create_task(self._keep(step, quality, now))
+                    keeping = commits.create_task(self._keep(step, quality, now))
+                    await asyncio.wait((keeping,), timeout=_ALONE_S)
                 if left <= 0:
                     if self._recorder is not None:
                         self._recorder.ticked(now)
@@ -264,10 +264,19 @@ class Daemon:
                 await asyncio.sleep(0)
 
     async def _keep(self, step: Step, quality: ClockQuality, now: Instant) -> None:
-        await self._store.commit(step, quality=quality, wall_ms=now.wall_ms)
+        if not await self._store.commit(step, quality=quality, wall_ms=now.wall_ms):
+            # Central will never hear of what was to be proposed: it must not cost the shopper another offer.
+            for offer in (offer for outcome in (*step.rests, *step.outcomes) for offer in outcome.offers):
+                self.pipeline.decide(Verdict(offer.offer, "refused", "not_kept"))
+            return
         if self._kept is not None:
             self._kept(step)
         self._delivery.committed()
+
+    async def _catch_up(self) -> None:
+        """What the disk did not take."""
+        if await self._store.catch_up(self._clock.now(), self._clock.quality()):
+            self._delivery.committed()
 
     async def _every(self, period_ms: int, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -351,7 +360,9 @@ class Daemon:
         rows, _ = await self._store.backlog()
         if lag_ms < _MAX_LAG_MS:
             online = "broker online" if self._session.online.is_set() else "broker offline"
-            self._notifier.send("WATCHDOG=1", f"STATUS={self.pipeline.shoppers_present} present, {rows} events waiting, {online}")
+            lost = "" if self._store.shortage.trouble is None else f", EVENTS ARE LOST: {self._store.shortage.trouble.what}"
+            present = self.pipeline.shoppers_present
+            self._notifier.send("WATCHDOG=1", f"STATUS={present} present, {rows} events waiting, {online}{lost}")
 
     # ---- broker ---------------------------------------------------------------------------------------------------------------
 
@@ -473,8 +484,10 @@ class Daemon:
             log.info("this gateway receives: %s decides", "nobody" if claim is None else claim.gateway)
             self.pipeline.receive_for_another(self._relaying.relay)
 
-    async def _take_over(self) -> Decides:
+    async def _take_over(self) -> "Decides":
         """Decide from now on; ``TryAgain`` while nobody would hear of it."""
+        from gateway.contract.control import Decides
+
         is_known = self._session.online.is_set() and self._role.looked.is_set()
         if not self._role.decides and not is_known:
             broker = self._settings.broker
@@ -527,8 +540,36 @@ class Daemon:
 
     # ---- status ---------------------------------------------------------------------------------------------------------------
 
-    async def status(self) -> Status:
+    async def _answer(self, line: bytes) -> bytes | AsyncGenerator[bytes, None]:
+        """What the control socket is asked."""
+        await asyncio.to_thread(_load_desk)
+        return await self._open_desk().answer(line)
+
+    def _open_desk(self) -> "Desk":
+        from gateway.daemon.desk import Desk
+
+        if self._desk is None:
+            self._desk = Desk(
+                self._settings,
+                self.pipeline,
+                self._clock,
+                counts=self._heard.counts,
+                downlinks=self._downlinks,
+                test_shoppers=self._test_shoppers,
+                live_model=self._live_model,
+                status=self.status,
+                take_over=self._take_over,
+                decides=lambda: self._role.decides,
+            )
+        return self._desk
+
+    async def status(self) -> "Status":
         """The gateway on one screen."""
+        await asyncio.to_thread(_load_desk)
+        from gateway.contract.control import BrokerStatus, CatalogueStatus, OutboxStatus, Status
+        from gateway.daemon.beacons import beacon_faults
+        from gateway.daemon.status import RoomTold, disk_status, next_step
+
         settings, pipeline, now = self._settings, self.pipeline, self._clock.now()
         rows, oldest_ms = await self._store.backlog()
         shop, catalogue = pipeline.shop, pipeline.catalogue
@@ -581,9 +622,13 @@ class Daemon:
             zone_model_trouble=self._live_model.trouble,
             next_step="",
         )
-        return status.model_copy(update={"next_step": next_step(status, self._config)})
+        shortage = self._store.shortage
+        room = RoomTold(shortage.trouble, shortage.gap or self._store.last_gap, now.wall_ms)
+        return status.model_copy(update={"next_step": next_step(status, self._config, room)})
 
-    def _receiver(self, condition: EarCondition, now: Instant) -> ReceiverStatus:
+    def _receiver(self, condition: EarCondition, now: Instant) -> "ReceiverStatus":
+        from gateway.contract.control import RadioStatus, ReceiverStatus
+
         heard_ms = self._heard.heard_ms.get(condition.receiver)
         return ReceiverStatus(
             name=condition.receiver,
@@ -596,7 +641,7 @@ class Daemon:
             in_shop=condition.receiver in self.pipeline.shop.anchors,
             gateway=condition.gateway,
             heard=self._heard.counts.get(condition.receiver, 0),
-            radio=condition.radio,
+            radio=None if condition.radio is None else RadioStatus.model_validate(condition.radio, from_attributes=True),
         )
 
     def _own_conditions(self) -> list[EarCondition]:
@@ -611,6 +656,12 @@ class Daemon:
             log.warning("nothing about phones is kept until these settings are made: %s", ", ".join(missing))
         if not self._settings.trust.public_keys:
             log.warning("trust.public_keys is empty: no catalogue and no roster will be accepted")
+
+
+def _load_desk() -> None:
+    """And what ``status`` loads: for many milliseconds the first time, which the loop must not wait."""
+    import gateway.daemon.desk
+    import gateway.daemon.status  # noqa: F401
 
 
 def _random_ids() -> Iterator[str]:

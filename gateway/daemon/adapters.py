@@ -15,14 +15,13 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from gateway.contract.control import RadioStatus, RecoveryStatus
 from gateway.contract.fields import Name, Strict, explain
 from gateway.contract.settings import AdapterName, Receiver, Settings
 from gateway.core.model import Instant, ReceiverChange, RecoveryStep
 from gateway.core.pipeline import Pipeline
 from gateway.core.recovery import Ladder, RecoveryMemory
 from gateway.core.sanitiser import printable
-from gateway.daemon.ears import EarCondition, Heard
+from gateway.daemon.ears import EarCondition, Heard, LastRecovery, RadioCondition
 from gateway.errors import DiskError, TryAgain
 from gateway.io.radio_link import RadioLink
 from gateway.io.scanner import Patience, Scanner, ScannerState, Turn
@@ -126,7 +125,7 @@ class AdapterEars:
     def _condition(self, receiver: Receiver, scanner: Scanner) -> EarCondition:
         now_ms, recovery, adapter = self._now_ms(), scanner.recovery, scanner.adapter
         helper = None if scanner.source == "kernel" or self._link.trouble is None else printable(self._link.trouble, _MAX_TROUBLE)
-        radio = RadioStatus(
+        radio = RadioCondition(
             address=None if adapter is None else adapter.address,
             source="kernel" if scanner.source == "kernel" else "bluetoothd",
             helper_trouble=helper,
@@ -134,7 +133,7 @@ class AdapterEars:
             since_s=(now_ms - scanner.since_ms) / 1000,
             last_recovery=None
             if recovery is None
-            else RecoveryStatus(step=recovery.step, s_ago=(now_ms - recovery.at_ms) / 1000, helped=recovery.helped),
+            else LastRecovery(recovery.step, (now_ms - recovery.at_ms) / 1000, recovery.helped),
         )
         return EarCondition(
             receiver.name,

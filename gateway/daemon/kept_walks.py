@@ -52,12 +52,8 @@ class KeptWalks:
         return tuple(self._walk(zone) for zone in self.files.zones() if zone in shop.zones)
 
     def _walk(self, zone: str) -> KeptWalk:
-        recording, about = self.files.read(zone)
-        where = str(self.files.path(zone))
-        try:
-            return KeptWalk(recording=recording.decode(), about=read_about(about, where))
-        except UnicodeDecodeError as error:
-            raise ConfigurationError("is no text.", where=where, do="Walk the zone again.") from error
+        file = str(self.files.path(zone))
+        return KeptWalk(file=file, about=read_about(self.files.about(zone), file))
 
     def not_walked(self, shop: Shop, walked: Iterable[str]) -> tuple[str, ...]:
         """Zones that could be walked and were not."""

@@ -18,7 +18,7 @@ from gateway.core.receivers.freshness import Delays
 from gateway.core.relay import MAX_AGE_MS
 from gateway.core.sanitiser import printable
 from gateway.daemon.ears import EarCondition
-from gateway.daemon.status import HeardRates
+from gateway.daemon.heard_rates import HeardRates
 from gateway.io.clock import Clock
 
 log = logging.getLogger(__name__)

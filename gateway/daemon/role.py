@@ -19,7 +19,7 @@ from gateway.contract.fields import GatewayId, Strict
 from gateway.contract.messages import GatewayStatus
 from gateway.contract.settings import Settings
 from gateway.core.deciding import LAST_TERM, Claim, Deciding
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, DiskError
 from gateway.io.whole_file import write_whole
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class Role:
         self._birth = ""
         self._connected_ms: int | None = None
         self._has_warned = False
+        self._is_unkept = False
+        """Whether the file could not be written and lags behind."""
         self.looked = asyncio.Event()
         """What the other gateways' statuses say is known."""
 
@@ -83,13 +85,15 @@ class Role:
         """A gateway's status, ours too; returns whether this gateway has something new to tell."""
         claim = status.data.claim
         if claim is not None and self._deciding.hear(claim):
-            await self._keep()
+            await self._keep_if_possible()
         if gateway == self._gateway and status.id == self._birth:
             return await self._have_looked()
         return False
 
     async def watch(self, now_ms: int, *, is_online: bool) -> bool:
         """To be called about once a second: do without the others' statuses where the broker hides them."""
+        if self._is_unkept:
+            await self._keep_if_possible()
         if self.looked.is_set() or not is_online or self._connected_ms is None or now_ms - self._connected_ms < LOOK_MS:
             return False
         if not self._has_warned:
@@ -112,9 +116,20 @@ class Role:
     async def _have_looked(self) -> bool:
         began = self._deciding.begin()
         if began:
-            await self._keep()
+            await self._keep_if_possible()
         self.looked.set()
         return began
+
+    async def _keep_if_possible(self) -> None:
+        """A full disk does not end the gateway; the broker knows the claim, too, and the next look at it says it again."""
+        try:
+            await self._keep()
+        except DiskError as error:
+            if not self._is_unkept:
+                log.warning("who decides cannot be kept for the next start, and is tried again: %s", error)
+            self._is_unkept = True
+        else:
+            self._is_unkept = False
 
     async def _keep(self) -> None:
         async with self._keeping:

@@ -1,19 +1,20 @@
 """The gateway on one screen: what it hears, whom it serves, what waits, and the one thing to do next."""
 
 import shutil
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.contract.control import BrokerStatus, DiskStatus, OutboxStatus, ReceiverStatus, Status
 from gateway.contract.settings import Settings
 from gateway.contract.shop import ShopFile
-from gateway.core.model import Instant
 from gateway.core.spelling import listed
+from gateway.io.store import AFTERWARDS, Gap, NoRoom, sentence
 
-_RATE_OVER_MS = 10_000
 _MIB = 1024 * 1024
 _LITTLE_DISK_MIB = 200
+OF_LATE_MS = 24 * 3600 * 1000
+"""For so long it is told that events were lost."""
 _DEAF_S = 120
 _LONG_UNACKNOWLEDGED_S = 60
 _TO_DO = {
@@ -27,34 +28,6 @@ _TO_DO = {
 _URGENT = tuple(_TO_DO)
 
 
-class HeardRates:
-    """Advertisements per second and receiver over the last ten seconds."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        """Since the start; whoever hears counts here."""
-        self.heard_ms: dict[str, int] = {}
-        """When each receiver was last seen to have heard something (monotonic, as exact as ``sample`` is frequent)."""
-        self._samples: deque[tuple[int, dict[str, int]]] = deque()
-
-    def sample(self, now: Instant) -> None:
-        """To be called about once a second."""
-        before = self._samples[-1][1] if self._samples else {}
-        for receiver, count in self.counts.items():
-            if count != before.get(receiver, 0):
-                self.heard_ms[receiver] = now.mono_ms
-        self._samples.append((now.mono_ms, dict(self.counts)))
-        while self._samples[0][0] < now.mono_ms - _RATE_OVER_MS:
-            self._samples.popleft()
-
-    def per_s(self, receiver: str) -> float:
-        """How many this receiver hears."""
-        if len(self._samples) < 2:
-            return 0.0
-        (first_ms, first), (last_ms, last) = self._samples[0], self._samples[-1]
-        return (last.get(receiver, 0) - first.get(receiver, 0)) * 1000 / max(1, last_ms - first_ms)
-
-
 def disk_status(settings: Settings, database: Path) -> DiskStatus:
     """Room where the database is, or will be."""
     folder = next((parent for parent in database.parents if parent.exists()), Path("/"))
@@ -66,10 +39,40 @@ def disk_status(settings: Settings, database: Path) -> DiskStatus:
     )
 
 
-def next_step(status: Status, config: str) -> str:  # noqa: C901, PLR0911, PLR0912 -- a list of questions in order of urgency
+class RoomTold(NamedTuple):
+    """What the database says about room: whether it takes nothing, and the newest gap that this has torn."""
+
+    trouble: NoRoom | None
+    gap: Gap | None
+    now_ms: int
+    """Wall milliseconds."""
+
+    @property
+    def urgent(self) -> str | None:
+        """What has to be done, while events are lost."""
+        if self.trouble is None:
+            return None
+        lost = f" {sentence(self.gap)}" if self.gap is not None and not self.gap.is_over else ""
+        what = self.trouble.what
+        return f"{what[0].upper()}{what[1:]}{lost} {self.trouble.do}"
+
+    @property
+    def of_late(self) -> str | None:
+        """What was lost not long ago, and what to do about it."""
+        if self.gap is None or not 0 <= self.now_ms - self.gap.until_wall_ms < OF_LATE_MS:
+            return None
+        return f"{sentence(self.gap)} {AFTERWARDS[self.gap.cause]}"
+
+
+_NOTHING_TOLD = RoomTold(None, None, 0)
+
+
+def next_step(status: Status, config: str, room: RoomTold = _NOTHING_TOLD) -> str:  # noqa: C901, PLR0911, PLR0912 -- a list of questions in order of urgency
     """The one thing a technician should do now; the first trouble that hides the others comes first."""
     if status.state == "stopped":
         return "The gateway is not running: sudo systemctl start gateway, then journalctl -u gateway if it ends again."
+    if room.urgent is not None:
+        return room.urgent
     if status.disk.free_mib < _LITTLE_DISK_MIB:
         return f"Only {status.disk.free_mib} MiB are free: make room on the disk before events are lost."
     if status.disk.database_mib > 0.9 * status.disk.quota_mib:
@@ -126,6 +129,8 @@ def next_step(status: Status, config: str) -> str:  # noqa: C901, PLR0911, PLR09
             return f"Receiver {receiver.name} hears, but: {receiver.trouble}"
         if receiver.radio is not None and receiver.radio.source == "bluetoothd":
             return f"Receiver {receiver.name} misses much of what is sent. {receiver.radio.helper_trouble or ''}".rstrip()
+    if room.of_late is not None:
+        return f"Nothing in a hurry: {room.of_late}"
     return "Nothing: all is well."
 
 

@@ -4,19 +4,25 @@ Kept in a file beside the database, readable by the service alone, because the k
 """
 
 import json
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.contract.control import AddTechnicianRequest, AnchorHeard, KeyHex, Technician, Technicians
-from gateway.contract.fields import Name, Strict, WallTime
+from gateway.contract.fields import KeyHex, Name, Strict, WallTime
 from gateway.core.model import Consent, Instant, RosterEntry, Step
 from gateway.core.pipeline import Pipeline
 from gateway.core.token import derive_day_key, derive_pseudonym
 from gateway.errors import ConfigurationError, DiskError
 from gateway.io.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from gateway.contract.control import AddTechnicianRequest, Technician, Technicians
+
+log = logging.getLogger(__name__)
 
 MAX_TEST_SHOPPERS = 8
 _LAST_OFFERS = 5
@@ -69,7 +75,7 @@ class TestShoppers:
             ) from error
         self._known = {one.name: _Known(one) for one in kept}
 
-    def add(self, request: AddTechnicianRequest, now: Instant) -> None:
+    def add(self, request: "AddTechnicianRequest", now: Instant) -> None:
         """Recognise one more; ``ConfigurationError`` where that is not possible."""
         if request.name not in self._known and len(self._known) >= MAX_TEST_SHOPPERS:
             raise ConfigurationError(
@@ -98,7 +104,11 @@ class TestShoppers:
         for name in expired:
             del self._known[name]
         if expired:
-            self._keep()
+            try:
+                self._keep()
+            except DiskError as error:
+                # In the file they say until when they hold: the next start leaves them out again.
+                log.warning("test shoppers that have expired stay in the file: %s", error)
         today = self._pipeline.identity.day_at(now.wall_ms)
         for day in (today, today + 1):
             self._pipeline.use_test_shoppers(day, [self._entry(known.kept, day) for known in self._known.values()], now.wall_ms)
@@ -146,11 +156,15 @@ class TestShoppers:
         key = bytes.fromhex(kept.key)
         return [derive_pseudonym(key, self._store_number, near).hex() for near in (day, day - 1, day + 1)]
 
-    def report(self, now: Instant) -> Technicians:
+    def report(self, now: Instant) -> "Technicians":
         """Where each of them is."""
+        from gateway.contract.control import Technicians
+
         return Technicians(test_shoppers=tuple(self._report(known, now) for known in self._known.values()))
 
-    def _report(self, known: _Known, now: Instant) -> Technician:
+    def _report(self, known: _Known, now: Instant) -> "Technician":
+        from gateway.contract.control import AnchorHeard, Technician
+
         beliefs = [self._pipeline.test_beliefs.get(name) for name in self._pseudonyms(known.kept, now)]
         belief = max((belief for belief in beliefs if belief is not None), key=lambda belief: belief.at, default=None)
         told = Technician(name=known.kept.name, until_time=known.kept.until_time, last_offers=tuple(known.offers))

@@ -11,7 +11,6 @@ import logging
 import re
 from pathlib import Path
 
-from gateway.contract.recording import MAX_MODEL_BYTES, ModelFile, read_model
 from gateway.contract.settings import Settings
 from gateway.core.pipeline import Pipeline
 from gateway.core.positioning import Ground, ground_of
@@ -63,6 +62,9 @@ def load(folder: Path, version: int | None = None) -> ZoneModel | None:
     wanted = current(folder) if version is None else version
     if wanted is None:
         return None
+    # Most shops have none.
+    from gateway.contract.recording import MAX_MODEL_BYTES, read_model
+
     path = _path(folder, wanted)
     try:
         with path.open("rb") as file:
@@ -77,6 +79,8 @@ def put(folder: Path, model: ZoneModel, *, use: bool = True) -> int:
 
     Of more than ``KEPT`` the oldest go that are not in force. ``DiskError``.
     """
+    from gateway.contract.recording import ModelFile
+
     kept = versions(folder)
     version = max(kept, default=0) + 1
     _write(_path(folder, version), ModelFile.of(model).to_text())

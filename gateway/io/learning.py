@@ -1,13 +1,17 @@
 """Learning beside the event loop: a process of its own, with low priority, that gets a task on standard input and answers a line.
 
-A thread would not do: what numpy makes of a list keeps the interpreter for longer than the loop may wait.
+A thread would not do: what numpy makes of a list keeps the interpreter for longer than the loop may wait. And long walks take
+more memory than the gateway itself: the process has a limit of its own, and where the machine runs out nevertheless it is the
+first to go (``OOMPolicy=continue`` in the unit lets the gateway live on).
 """
 
 import asyncio
 import contextlib
 import os
+import resource
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from gateway.contract.control import answer_of, result_of
@@ -32,16 +36,25 @@ from gateway.errors import ConfigurationError, GatewayError, TryAgain
 
 Result = TypeVar("Result", bound=Strict)
 MAX_ANSWER = 64 * 1024 * 1024
+_MAX_RECORDING = 64 * 1024 * 1024
 _NICE = 10
+MOST_MIB = 384
+"""20 zones with 12 anchors, each walked for 60 s at eight sightings a second and anchor, took 102 MB; for ten minutes at three a
+second 236 MB, at eight 532 MB (x86-64)."""
+_MIB = 1024 * 1024
 
 
-async def learn_apart(task: LearnTask | CheckTask | VerifyTask, result: type[Result]) -> Result:
-    """What ``perform`` makes of the task, in another process; its failures are raised here. Cancelled, the process ends."""
+async def learn_apart(task: LearnTask | CheckTask | VerifyTask, result: type[Result], most_mib: int = MOST_MIB) -> Result:
+    """What ``perform`` makes of the task, in another process; its failures are raised here. Cancelled, the process ends.
+
+    ``ConfigurationError`` also where it needs more than ``most_mib`` of memory; ``TryAgain`` where it died.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
         "gateway.io.learning",
+        str(most_mib),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=MAX_ANSWER,
@@ -58,20 +71,34 @@ async def learn_apart(task: LearnTask | CheckTask | VerifyTask, result: type[Res
     code = await process.wait()
     if code != 0:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise TryAgain(f"learning ended with {how}.", do="See journalctl -u gateway; is there enough memory?")
+        do = "As a rule memory was short: walk the zones for less long, or see journalctl -u gateway."
+        raise TryAgain(f"learning ended with {how}.", do=do)
     return await asyncio.to_thread(result_of, answer, result)
 
 
 def main() -> None:
-    """The other process."""
-    os.nice(_NICE)
-    task = TASKS.validate_json(sys.stdin.buffer.read())
+    """The other process; its argument is how many MiB of memory it may take."""
+    most_mib = int(sys.argv[1])
+    _step_back(most_mib)
     outcome: Strict | GatewayError
     try:
-        outcome = perform(task)
+        outcome = perform(TASKS.validate_json(sys.stdin.buffer.read()))
     except GatewayError as error:
         outcome = error
+    except MemoryError:
+        what = f"are too much for the {most_mib} MiB of memory that learning may take."
+        outcome = ConfigurationError(what, where="the walks", do="Walk the longest of them anew, for less long.")
     sys.stdout.buffer.write(answer_of(outcome))
+
+
+def _step_back(most_mib: int) -> None:
+    """Whatever becomes of this process, the gateway has to go on."""
+    # A sandbox may forbid it; then the two share the processor.
+    with contextlib.suppress(PermissionError):
+        os.nice(_NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    resource.setrlimit(resource.RLIMIT_DATA, (most_mib * _MIB, most_mib * _MIB))
 
 
 def perform(task: LearnTask | CheckTask | VerifyTask) -> TaskResult:
@@ -92,8 +119,20 @@ def perform(task: LearnTask | CheckTask | VerifyTask) -> TaskResult:
 
 def _walks(kept: Iterable[KeptWalk], plan: AnchorsFile) -> list[Walk]:
     """Without receivers that the shop has no more: a model must not wait for them."""
-    walks = [walk_of(one.about.zone, one.recording) for one in kept]
+    walks = (walk_of(one.about.zone, _recording(Path(one.file))) for one in kept)
     return [Walk(walk.zone, tuple(s for s in walk.sightings if s.anchor in plan.anchors)) for walk in walks]
+
+
+def _recording(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_RECORDING).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError("is no text.", where=str(path), do="Walk the zone again.") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot be read ({error.strerror}).", where=str(path), do="Check its owner, or walk the zone again."
+        ) from error
 
 
 def _learn(task: LearnTask) -> Learnt:

@@ -13,11 +13,11 @@ from gateway.errors import ConfigurationError
 from gateway.io.whole_file import write_whole
 
 _RECORDING, _ABOUT, _MODELS = ".jsonl", ".json", "models.made"
-MAX_BYTES = 64 * 1024 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
 
 
 class WalkFiles:
-    """Text in, text out; a file is there whole or not at all."""
+    """Text in, text out; a file is there whole or not at all. Who learns from a recording reads it (``gateway.io.learning``)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,9 +34,9 @@ class WalkFiles:
         """Its recording."""
         return self.folder / f"{zone}{_RECORDING}"
 
-    def read(self, zone: str) -> tuple[bytes, bytes]:
-        """(recording, what stands beside it)."""
-        return _read(self.path(zone)), _read(self.folder / f"{zone}{_ABOUT}")
+    def about(self, zone: str) -> bytes:
+        """What stands beside the recording."""
+        return _read(self.folder / f"{zone}{_ABOUT}")
 
     def write(self, zone: str, recording: str, about: str) -> None:
         """Replace the zone's walk."""
@@ -63,7 +63,7 @@ class WalkFiles:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES)
+            return file.read(_MAX_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from error
 

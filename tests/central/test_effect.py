@@ -1,13 +1,18 @@
 """Whoever got a promotion beside whoever was held out of it: who counts, in which group, and what counts as bought."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
 
 from gateway.central import records
 from gateway.central.contexts import day_at
 from gateway.central.effect import Outcomes, outcomes_of_day
+from gateway.central.retention import RECEIPT_DAYS, forget_old
+from gateway.io.store.database import open_database
 from tests.central.chain import DAY_MS, HOUR_MS, MILK, MINUTE_MS, NOW_MS, STORES, YOGHURT, Chain, promotion
 
 TODAY = day_at(STORES["north"], NOW_MS)
@@ -88,6 +93,62 @@ def test_of_a_promotion_that_names_products_one_of_them_has_to_be_bought(tmp_pat
     items = [{"gtin": gtin, "quantity": 1, "amount": "2 EUR"}]
     shop.chain.pay("r", "5 EUR", inbox=shop.held_out[0], at_ms=LATER_MS, items=items)
     assert shop.bought() == (0, int(counts))
+
+
+def items(*gtins: str) -> list[dict[str, object]]:
+    return [{"gtin": gtin, "quantity": 1, "amount": "2 EUR"} for gtin in gtins]
+
+
+def test_every_purchase_counts_on_its_day_however_often_the_product_is_bought_again(tmp_path: Path) -> None:
+    shop = Measured(tmp_path, item_id=[YOGHURT])
+    buyers = [*shop.treated[:4], *shop.held_out[:3]]
+    for number, inbox in enumerate(buyers):
+        # Twice today, and again on each of the days that follow.
+        for day in range(4):
+            for times in range(2):
+                at_ms = LATER_MS + day * DAY_MS + times
+                shop.chain.pay(f"r{number}-{day}-{times}", "5 EUR", inbox=inbox, at_ms=at_ms, items=items(MILK, YOGHURT, YOGHURT))
+        assert shop.bought() == (min(number + 1, 4), max(0, number - 3))
+    assert shop.chain.db["receipt_item"].count == len(buyers) * 8 * 2
+    # Another of them came, and bought something else.
+    shop.chain.pay("r-other", "5 EUR", inbox=shop.treated[5], at_ms=LATER_MS, items=items(MILK))
+    shop.chain.pay("r-nothing", "5 EUR", inbox=shop.treated[6], at_ms=LATER_MS)
+    assert shop.bought() == (4, 3)
+
+
+def test_a_product_bought_in_another_store_is_no_effect_in_this_one(tmp_path: Path) -> None:
+    shop = Measured(tmp_path, item_id=[YOGHURT])
+    shop.chain.pay("r1", "5 EUR", inbox=shop.treated[0], at_ms=LATER_MS, items=items(MILK))
+    shop.chain.pay("r2", "5 EUR", inbox=shop.treated[0], at_ms=LATER_MS, items=items(YOGHURT), store="south")
+    assert shop.bought() == (0, 0)
+
+
+def test_products_go_with_their_receipt(tmp_path: Path) -> None:
+    shop = Measured(tmp_path, item_id=[YOGHURT])
+    first, second = shop.treated[:2]
+    shop.chain.pay("r1", "5 EUR", inbox=first, at_ms=LATER_MS, items=items(YOGHURT))
+    shop.chain.pay("r2", "5 EUR", inbox=second, at_ms=LATER_MS, items=items(YOGHURT))
+    records.opt_out(shop.chain.db, first)
+    assert [row[0] for row in shop.chain.db.execute("SELECT receipt FROM receipt_item").fetchall()] == ["r2"]
+    while forget_old(shop.chain.db, LATER_MS + (RECEIPT_DAYS + 1) * DAY_MS):
+        pass
+    assert (shop.chain.db["till_receipt"].count, shop.chain.db["receipt_item"].count) == (0, 0)
+
+
+def test_what_an_older_version_knew_of_receipts_is_not_forgotten(tmp_path: Path) -> None:
+    older = Migrations("central")
+    for migration in records.CENTRAL.pending(Database(memory=True)):
+        if migration.name < "0007":
+            older(name=migration.name)(migration.fn)
+    path = tmp_path / "older.db"
+    with closing(open_database(path, older).conn) as connection, connection:
+        connection.execute("INSERT INTO shopper (inbox, ku, consent) VALUES ('anna', x'00', 3)")
+        for receipt, at_ms, refunds in (("r1", 1000, None), ("r2", 2000, None), ("r3", 2000, "r2")):
+            connection.execute("INSERT INTO till_receipt VALUES ('north', ?, 'anna', ?, '5', ?)", [receipt, at_ms, refunds])
+        connection.execute("INSERT INTO bought VALUES ('anna', ?, 1000), ('anna', ?, 2000)", [YOGHURT, MILK])
+    with closing(open_database(path, records.CENTRAL).conn) as connection:
+        found = connection.execute("SELECT store, receipt, gtin FROM receipt_item ORDER BY receipt").fetchall()
+    assert found == [("north", "r1", YOGHURT), ("north", "r2", MILK)]
 
 
 def test_the_first_decision_about_somebody_tells_the_group(tmp_path: Path) -> None:

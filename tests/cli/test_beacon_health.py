@@ -13,8 +13,11 @@ from gateway.central import records
 from gateway.central.records import CENTRAL, Fares
 from gateway.cli.beacon_health import screen
 from gateway.contract.control import BeaconsHealth
+from gateway.contract.fields import to_rfc3339
+from gateway.contract.messages import read_event
 from gateway.io.store.database import transact
 from tests.cli.forked import Done, Forked
+from tests.contract.examples import EVENTS
 from tests.daemon.test_beacons import Gateway, keep_catalogue, promotion
 
 SETTINGS = 'store = "demo"\nstore_number = 1\ngateway = "pi-1"\nstate_dir = "{folder}"\n[broker]\nhost = "127.0.0.1"\nport = 1\n'
@@ -132,3 +135,23 @@ def test_central_shows_what_gateways_told_last(gateway: Forked, tmp_path: Path) 
     assert (wrong.returncode, wrong.stdout) == (78, "")
     with closing(sqlite3.connect(tmp_path / "central.db")) as connection:
         assert connection.execute("SELECT count(*) FROM health").fetchone() == (2,)
+
+
+def test_central_shows_what_gateways_gave_up(gateway: Forked, tmp_path: Path) -> None:
+    config = tmp_path / "central.toml"
+    config.write_text(f'state_dir = "{tmp_path}"\n[stores.demo]\nstore_number = 1\n[stores.other]\nstore_number = 2\n')
+    told = [("demo", "pi-1", "dropped"), ("demo", "pi-1", "erased"), ("demo", "pi-1", "dropped"), ("other", "pi-2", "dropped")]
+
+    def keep(db: Any) -> None:
+        for number, (store, pi, reason) in enumerate(told, 1):
+            at_ms = 1_790_000_000_000 + 60_000 * number
+            event = {**EVENTS["tombstone.v1"], "seq": number, "time": to_rfc3339(at_ms), "data": {"reason": reason}}
+            records.keep_event(db, store, pi, read_event(json.dumps(event).encode(), "test"), at_ms)
+
+    transact(tmp_path / "central.db", CENTRAL, keep)
+    asks = "gateway doctor there may say why"
+    here = f"gateway pi-1 of store demo gave up 2 events (2026-09-21T14:14:20Z … 2026-09-21T14:16:20Z): {asks}"
+    there = f"gateway pi-2 of store other gave up 1 event (2026-09-21T14:17:20Z … 2026-09-21T14:17:20Z): {asks}"
+    assert gateway.run("central", "health", "--config", config).stdout.splitlines()[1:] == [here, there]
+    assert gateway.run("central", "health", "--store", "demo", "--config", config).stdout.splitlines()[1:] == [here]
+    assert gateway.run("central", "health", "--json", "--config", config).json == {"fares": []}

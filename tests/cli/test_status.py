@@ -12,7 +12,8 @@ import pytest
 
 from gateway.cli.status import screen
 from gateway.contract.control import Status
-from gateway.daemon.status import next_step
+from gateway.daemon.status import RoomTold, next_step
+from gateway.io.store import Gap, NoRoom
 from tests.fakes.bluez import FakeBlueZ
 
 WELL: dict[str, Any] = {
@@ -93,6 +94,34 @@ def status(**changes: Any) -> Status:
 )  # fmt: skip
 def test_there_is_one_thing_to_do_next(changes: dict[str, Any], told: str) -> None:
     assert told in next_step(status(**changes), "/etc/beacon-gateway/gateway.toml")
+
+
+NOW_MS = 1_790_000_000_000
+HOUR_MS = 3_600_000
+FULL = NoRoom("full", where=Path("/var/lib/beacon-gateway/gateway.db"))
+OPEN = Gap(NOW_MS - HOUR_MS, NOW_MS, 37, "full")
+OVER = Gap(NOW_MS - 3 * HOUR_MS, NOW_MS - 2 * HOUR_MS, 1, "quota", 4, is_over=True)
+
+
+@pytest.mark.parametrize(
+    ("room", "changes", "told"),
+    [
+        (RoomTold(FULL, OPEN, NOW_MS), {}, "The disk is full. 37 events from 2026-09-21T13:13:20Z to 2026-09-21T14:13:20Z could"),
+        # The last gap is of another day: nothing has been lost yet.
+        (RoomTold(FULL, OVER, NOW_MS), {}, "The disk is full. Make room: "),
+        # What was lost since matters more than how little room there is.
+        (RoomTold(FULL, OPEN, NOW_MS), {"disk": {"free_mib": 0, "database_mib": 3.5, "quota_mib": 512}}, "The disk is full."),
+        (RoomTold(None, OPEN, NOW_MS), {"state": "stopped"}, "systemctl start gateway"),
+        (RoomTold(None, OVER, NOW_MS), {}, "Nothing in a hurry: 1 event from 2026-09-21T11:13:20Z to 2026-09-21T12:13:20Z could"),
+        (RoomTold(None, OVER, NOW_MS), {}, "See why central did not acknowledge for so long."),
+        (RoomTold(None, OVER, NOW_MS), {"central": "offline"}, "Central is offline"),
+        (RoomTold(None, OVER, NOW_MS + 22 * HOUR_MS), {}, "Nothing: all is well."),
+        # The clock has been set back.
+        (RoomTold(None, OVER, NOW_MS - 9 * HOUR_MS), {}, "Nothing: all is well."),
+    ],
+)
+def test_what_could_not_be_kept_is_told(room: RoomTold, changes: dict[str, Any], told: str) -> None:
+    assert told in next_step(status(**changes), "/etc/beacon-gateway/gateway.toml", room)
 
 
 def test_all_is_on_one_screen() -> None:

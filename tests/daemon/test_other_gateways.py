@@ -14,8 +14,8 @@ from gateway.contract.settings import Settings
 from gateway.core.model import ClockQuality, Entered, Instant
 from gateway.core.pipeline import TICK_MS
 from gateway.core.relay import MAX_AGE_MS, Relay
+from gateway.daemon.heard_rates import HeardRates
 from gateway.daemon.other_gateways import SILENCE_MS, OtherGateways
-from gateway.daemon.status import HeardRates
 from tests.core.test_pipeline import ANNA, ANNAS, DAY, Store
 
 SETTINGS = Settings.model_validate(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gateway.central.inbox import Inboxes
 from gateway.central.service import Central
-from gateway.cli.app import stop_on_signals
 from gateway.cli.logs import log_to_stderr
+from gateway.cli.signals import stop_on_signals
 from gateway.contract.messages import AppOffer
 from gateway.contract.settings import CentralSettings, Settings, read_settings
 from gateway.contract.shop import read_shop

@@ -46,6 +46,7 @@ from gateway.core.token import (
 )
 from gateway.io.embedded_broker import find_mosquitto
 from tests.fakes.bluez import FakeBlueZ
+from tests.fakes.small_disk import small_disk
 
 STORE = "demo"
 STORE_NUMBER = 4711
@@ -299,6 +300,8 @@ class Options:
     inboxes: Sequence[str] = ("anna",)
     second: bool = False
     """Whether a second gateway, ``world.second``, receives for the first."""
+    disk_mib: int | None = None
+    """The gateway's state lies on a file system of this size, ``world.disk``."""
 
 
 @dataclass(slots=True)
@@ -360,6 +363,8 @@ class World:
         (self.folder / "broker").mkdir()
         for state_dir in ("gateway", SECOND):
             (self.folder / state_dir).mkdir()
+            if options.disk_mib is not None and state_dir == "gateway":
+                self.disk = self._exits.enter_context(small_disk(self.folder / state_dir, options.disk_mib))
             (self.folder / state_dir / "shop.json").write_text(json.dumps(self._shop()))
         self.write_broker_config(options.acl)
         self.write_gateway_config(private=options.private)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.contract import strict_json
 from gateway.contract.downlinks import DOMAIN_TAG, Catalogue, RosterManifest, SignedMessage, to_base64
 from gateway.errors import ConfigurationError, DiskError, Untrusted
-from gateway.io.signing import Signer, Verifier, key_id
+from gateway.io.signing import Signer, Verifier, Verify, key_id, verify_of_cryptography, verify_of_libcrypto
 
 NOW_MS = 1_790_000_000_000
 SIGNER, NEXT, STRANGER = Signer(bytes(32)), Signer(b"\1" * 32), Signer(b"\2" * 32)
@@ -210,3 +210,71 @@ def test_a_place_that_cannot_be_used_is_a_disk_error(path: str) -> None:
         Signer.from_file(Path(path))
     assert caught.value.exit_code == 74
     assert "cannot be used" in str(caught.value)
+
+
+# ---- the signature alone ------------------------------------------------------------------------------------------------------
+
+LIBCRYPTO, CRYPTOGRAPHY = verify_of_libcrypto(), verify_of_cryptography()
+
+
+@pytest.fixture(params=["libcrypto", "cryptography"])
+def verify(request: pytest.FixtureRequest) -> Verify:
+    found = LIBCRYPTO if request.param == "libcrypto" else CRYPTOGRAPHY
+    if found is None:
+        pytest.skip("the system has no libcrypto 3")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("public_key", "message", "signature"),
+    [
+        (
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "",
+            (
+                "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a"
+                "100b"
+            ),
+        ),
+        (
+            "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+            "72",
+            (
+                "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb"
+                "0c00"
+            ),
+        ),
+    ],
+)
+def test_published_signatures_are_right(verify: Verify, public_key: str, message: str, signature: str) -> None:
+    """RFC 8032, section 7.1, tests 1 and 2."""
+    assert verify(bytes.fromhex(public_key), bytes.fromhex(signature), bytes.fromhex(message))
+
+
+@pytest.mark.parametrize("octets", [0, 31, 33])
+def test_a_key_of_another_length_signs_nothing(verify: Verify, octets: int) -> None:
+    assert not verify(bytes(octets), bytes(64), b"")
+
+
+@pytest.mark.parametrize("octets", [0, 63, 65])
+def test_a_signature_of_another_length_is_wrong(verify: Verify, octets: int) -> None:
+    right = SIGNER._key.sign(b"")
+    assert not verify(SIGNER.public_key, (right + bytes(1))[:octets], b"")
+
+
+@pytest.mark.skipif(LIBCRYPTO is None, reason="the system has no libcrypto 3")
+@given(st.binary(max_size=300), st.data())
+def test_both_say_the_same_of_every_signature(message: bytes, data: st.DataObject) -> None:
+    assert LIBCRYPTO is not None
+    parts = [bytearray(SIGNER.public_key), bytearray(SIGNER._key.sign(message)), bytearray(message)]
+    wrong = data.draw(st.sampled_from([part for part in parts if part] + [None]))
+    if wrong is not None:
+        bit = data.draw(st.integers(0, 8 * len(wrong) - 1))
+        wrong[bit // 8] ^= 1 << bit % 8
+    key, signature, said = map(bytes, parts)
+    assert LIBCRYPTO(key, signature, said) == CRYPTOGRAPHY(key, signature, said) == (wrong is None)
+
+
+@pytest.mark.parametrize("name", ["libcrypto.so.nobody", "libm.so.6"])
+def test_without_libcrypto_there_is_no_function_of_it(name: str) -> None:
+    assert verify_of_libcrypto(name) is None

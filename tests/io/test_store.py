@@ -526,6 +526,7 @@ def as_they_are() -> Migrations:
     known(name="0002_health")(schema._health)
     known(name="0003_outbox_without_index")(schema._outbox_without_index)
     known(name="0004_silent_shelf")(schema._silent_shelf)
+    known(name="0005_gap")(schema._gap)
     return known
 
 
@@ -704,27 +705,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
         assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'addition'").fetchall()
 
 
-# ---- a full or broken disk ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_full_quota_is_a_disk_error_and_acknowledgements_still_make_room(path: Path) -> None:
-    async with opened(path, quota_mib=1) as store:
-        stored = 0
-        hundred = Step(tuple(started() for _ in range(100)))
-        with pytest.raises(DiskError) as caught:  # noqa: PT012 (until it is full)
-            while True:
-                await commit(store, hundred)
-                stored += 100
-        assert caught.value.exit_code == 74
-        assert "full" in str(caught.value)
-        assert str(path) in str(caught.value)
-        assert stored > 500
-        # Nothing unacknowledged was overwritten, nothing half written.
-        assert await store.backlog() == (stored, at(1).wall_ms)
-        assert await store.acknowledged(stored) == stored
-        await store.note_alive(at(1).wall_ms + 31 * 24 * 3600 * 1000, 7)
-        await commit(store, hundred)
-        assert [row.seq for row in await store.outbox_rows(1, 2**62, 1)] == [stored + 1]
+# ---- a broken disk (a full one: test_full_disk.py) -----------------------------------------------------------------------------
 
 
 async def test_a_folder_in_place_of_the_file_is_a_disk_error(path: Path) -> None:

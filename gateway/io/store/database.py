@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import ConfigurationError, DiskError
+from gateway.io.store.room import Ballast, NoRoom, no_room
 from gateway.io.store.sqlite import Database, Migrations
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _PRAGMAS = {
     "trusted_schema": 0,
     "secure_delete": 1,
 }
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 _KEEP_QUARANTINED = 2
 _MOST_TOGETHER = 64
 """Calls in one transaction: the last one's work delays the first one's answer."""
@@ -79,7 +80,7 @@ def _open(path: Path, migrations: Migrations, quota_mib: int | None, *, check: b
             connection.execute(f"PRAGMA {name}={value}")
             _expect(connection, name, value)
         if quota_mib is not None:
-            connection.execute(f"PRAGMA max_page_count={quota_mib * 1024 * 1024 // _PAGE_BYTES}")
+            connection.execute(f"PRAGMA max_page_count={quota_mib * 1024 * 1024 // PAGE_BYTES}")
         if check and not is_new:
             _check(connection)
         database = Database(connection)
@@ -240,12 +241,15 @@ class DatabaseThread:
     """The one thread that writes: calls run in it one after the other.
 
     Those that wait at the same time share a transaction, and with it the one flush to the disk that they all wait for; if it
-    fails, nothing of any of them is kept and all are told. Whoever only looks (``look``) has a thread and a connection of its own
-    and waits for no flush.
+    fails, nothing of any of them is kept and all are told. Only where there is no room for it (``NoRoom``) is each tried alone,
+    because one may fit, or make room, where all together do not. Whoever only looks (``look``) has a thread and a connection of
+    its own and waits for no flush.
     """
 
-    def __init__(self, path: Path, open_: Callable[[], Database]) -> None:
+    def __init__(self, path: Path, open_: Callable[[], Database], ballast: Ballast | None = None) -> None:
+        """``ballast``: given up when the disk is full, also where it is too full for opening the file."""
         self._path = path
+        self._ballast = ballast
         self._waiting: deque[_Call] = deque()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._database: Database | None = None
@@ -257,7 +261,23 @@ class DatabaseThread:
     async def start(self) -> None:
         """Open the database in its thread."""
         loop = asyncio.get_running_loop()
-        self._database = await loop.run_in_executor(self._executor, self._open)
+        self._database = await loop.run_in_executor(self._executor, self._opened)
+
+    def _opened(self) -> Database:
+        if self._ballast is None:
+            return self._open()
+        self._ballast.load()
+        try:
+            return self._open()
+        except DiskError:
+            if not self._ballast.drop():
+                raise
+            return self._open()
+
+    async def load_ballast(self) -> None:
+        """Take the ballast's room again, where there is enough."""
+        if self._ballast is not None and not self._ballast.is_in_place:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._ballast.load)
 
     async def run(self, work: Callable[[Database], T]) -> T:
         """Run ``work`` in a transaction; it is on disk when this returns. ``DiskError`` when the disk fails."""
@@ -295,10 +315,28 @@ class DatabaseThread:
             return
         try:
             results = self._transact(calls)
+        except NoRoom as error:
+            # Also one alone, where the ballast has made room by now.
+            if self._drop_ballast() or len(calls) > 1:
+                self._serve_each(calls, loop)
+            else:
+                loop.call_soon_threadsafe(_refuse, calls, error)
         except BaseException as error:  # noqa: BLE001 -- it is raised where the results are waited for
             loop.call_soon_threadsafe(_refuse, calls, error)
         else:
             loop.call_soon_threadsafe(_answer, calls, results)
+
+    def _serve_each(self, calls: list[_Call], loop: asyncio.AbstractEventLoop) -> None:
+        for call in calls:
+            try:
+                results = self._transact([call])
+            except BaseException as error:  # noqa: BLE001 -- it is raised where the result is waited for
+                loop.call_soon_threadsafe(_refuse, [call], error)
+            else:
+                loop.call_soon_threadsafe(_answer, [call], results)
+
+    def _drop_ballast(self) -> bool:
+        return self._ballast is not None and self._ballast.drop()
 
     def _transact(self, calls: list[_Call]) -> list[Any]:
         assert self._database is not None
@@ -319,6 +357,9 @@ class DatabaseThread:
         return results
 
     def _failed(self, error: sqlite3.DatabaseError) -> DiskError:
+        lacking = no_room(error, self._path)
+        if lacking is not None:
+            return lacking
         if _is_corruption(error):
             with contextlib.suppress(OSError):
                 _suspect(self._path).touch()
@@ -337,7 +378,10 @@ class DatabaseThread:
             drop_backups(self._path)
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.DatabaseError as error:
-            raise self._failed(error) from error
+            failed = self._failed(error)
+            if isinstance(failed, NoRoom) and self._drop_ballast():
+                return self._cut_log()
+            raise failed from error
         except OSError as error:
             raise DiskError(f"a backup cannot be deleted ({error}).", where=str(self._path), do="Delete it by hand.") from error
 

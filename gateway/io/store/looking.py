@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import DiskError
-from gateway.io.store import outbox
+from gateway.io.store import gaps, outbox
+from gateway.io.store.gaps import Gap
 from gateway.io.store.sqlite import Database
 
 T = TypeVar("T")
@@ -47,3 +48,8 @@ def waiting_events(path: Path) -> tuple[int, int | None]:
     """(rows in the outbox, wall milliseconds of the oldest)."""
     nothing: tuple[int, int | None] = (0, None)
     return look(path, outbox.backlog, nothing)
+
+
+def newest_gap(path: Path) -> Gap | None:
+    """The last time that events could not be kept."""
+    return look(path, gaps.newest, None)

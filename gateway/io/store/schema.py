@@ -70,3 +70,13 @@ def _silent_shelf(db: Database) -> None:
     # What may not be pushed any more becomes a card: a kind no longer says whether the phone may ring.
     db.execute("ALTER TABLE offer ADD COLUMN push INTEGER NOT NULL DEFAULT 1")
     db.execute("UPDATE offer SET push = 0 WHERE kind = 'info'")
+
+
+@GATEWAY(name="0005_gap")
+def _gap(db: Database) -> None:
+    # Events that could not be kept because there was no room.
+    db.execute(
+        """CREATE TABLE gap (
+            id INTEGER PRIMARY KEY, from_wall_ms INTEGER NOT NULL, until_wall_ms INTEGER NOT NULL,
+            events INTEGER NOT NULL, cause TEXT NOT NULL, is_over INTEGER NOT NULL) STRICT"""
+    )
