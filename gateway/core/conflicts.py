@@ -7,18 +7,19 @@ and seconds later at the other, is neither.
 """
 
 from math import hypot
+from typing import Final
 
 from gateway.core.model import Anchor, Shop
 
-LOUD_DBM = -60
-PAUSE_MS = 60_000
+LOUD_DBM: Final = -60
+PAUSE_MS: Final = 60_000
 """For so long nothing is offered after the last sign."""
-_BACK_WITHIN_MS = 3_000
-_FASTEST_M_PER_S = 3.0
+_BACK_WITHIN_MS: Final = 3_000
+_FASTEST_M_PER_S: Final = 3.0
 """Running, in a shop."""
-_REACH_M = 4.0
+_REACH_M: Final = 4.0
 """So far a loud phone may be from each of the two receivers."""
-_FORGET_MS = 10_000
+_FORGET_MS: Final = 10_000
 
 
 class Conflicts:

@@ -17,6 +17,7 @@ Source: the shopper token, version 1, "Resolving at the gateway".
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.core.model import Consent, Counters, Hint, Instant, Recognised, RosterEntry
 from gateway.core.token import (
@@ -30,18 +31,18 @@ from gateway.core.token import (
     rssi_of_bucket,
 )
 
-MAX_BAD_TAGS = 16
-_KEEP_DAY_S = 3600
+MAX_BAD_TAGS: Final = 16
+_KEEP_DAY_S: Final = 3600
 """Tokens of a day that is over come in for the skew at most; its keys may be kept for two hours."""
-_NOT_REFRESHED = 15
-_SLOTS = 16
+_NOT_REFRESHED: Final = 15
+_SLOTS: Final = 16
 """Slots are numbered window × 16 + slot, so that they can be compared."""
-_SLOT_S = 60
-_CONSENT_BITS = 0b11
-_HAS_HINT = 0b1000
-_NO_HINT = (0, 0xFFFF)
-_MAX_OPENED = 8192
-_MAX_FAMILIAR = 4096
+_SLOT_S: Final = 60
+_CONSENT_BITS: Final = 0b11
+_HAS_HINT: Final = 0b1000
+_NO_HINT: Final = (0, 0xFFFF)
+_MAX_OPENED: Final = 8192
+_MAX_FAMILIAR: Final = 4096
 """About two minutes of 2,000 phones that say something new every minute; an entry takes half a kilobyte."""
 
 Window = int

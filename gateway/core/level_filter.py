@@ -14,37 +14,38 @@ is heard, and five seconds.
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from math import exp, log
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.core.model import AnchorLevel, Belief, Instant
 from gateway.core.zone_model import RecordedSighting
 
-AVERAGE_MS = 2000.0
-SOFTNESS_DB = 4.0
+AVERAGE_MS: Final = 2000.0
+SOFTNESS_DB: Final = 4.0
 """This many decibels make a zone e times likelier."""
-OUTSIDE_DBM = -96.0
-FORGET_HEARD_MS = 10_000
-FORGET_TOLD_MS = 75_000
+OUTSIDE_DBM: Final = -96.0
+FORGET_HEARD_MS: Final = 10_000
+FORGET_TOLD_MS: Final = 75_000
 """Where no receiver stands in a zone, a hint has to last until the next minute's."""
-TOLD_SHARE = 0.5
-_TOLD_FADES_MS = 5_000.0
-_LEAST_APART_MS = 50
+TOLD_SHARE: Final = 0.5
+_TOLD_FADES_MS: Final = 5_000.0
+_LEAST_APART_MS: Final = 50
 """Packets that come together count as if they were this far apart."""
-_SECOND_BELOW_DB = 6.0
+_SECOND_BELOW_DB: Final = 6.0
 """A zone's second anchor takes no more from it than one that hears this much less: it may stand at the zone's other end."""
-_LOUDEST_DBM, _FAINTEST_DBM = 0.0, -110.0
-_SWEEP_MS = 2_000
-_EVIDENCE = 4
-REPEAT_MS = 1_000
+_LOUDEST_DBM: Final = 0.0
+_FAINTEST_DBM: Final = -110.0
+_SWEEP_MS: Final = 2_000
+_EVIDENCE: Final = 4
+REPEAT_MS: Final = 1_000
 """A calm belief is repeated this often."""
-_CALM_MS = 5_000
-_CALM_PAUSE_MS = 2_000
-_CALM_BELIEF = 0.8
+_CALM_MS: Final = 5_000
+_CALM_PAUSE_MS: Final = 2_000
+_CALM_BELIEF: Final = 0.8
 """What the likeliest zone needs: rivals are 5.5 dB fainter then."""
-_SIDE = 0.25
+_SIDE: Final = 0.25
 """Share of the gap by which a level may come nearer to the middle: half of it is left then, and the zone is likelier than not."""
-_BUCKET_MS = 200
-_TINY = 1e-12
+_BUCKET_MS: Final = 200
+_TINY: Final = 1e-12
 
 Source = Literal["receiver", "hint", "report"]
 

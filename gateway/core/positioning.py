@@ -15,24 +15,24 @@ is a floor to compute with.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, hypot
-from typing import Literal, overload
+from typing import Final, Literal, overload
 
 from gateway.core.level_filter import SOFTNESS_DB, Heard, LevelFilter, Source, mixed, told_weight
 from gateway.core.model import Anchor, AnchorLevel, Belief, Instant, Shop
 from gateway.core.spelling import listed
 from gateway.core.zone_model import KnownAnchor, RecordedSighting, ShopPlan, ZoneModel
 
-USUAL_ENTER_DBM = -88.0
+USUAL_ENTER_DBM: Final = -88.0
 """Where nobody has said what speaks for being outside of a zone, and nothing is known but its anchors."""
-LEAST_RECEIVERS = 3
+LEAST_RECEIVERS: Final = 3
 """With fewer positions than this a floor says less than the anchors' zones."""
-_MOVED_M = 1.0
-_ON_FLOOR = ""
+_MOVED_M: Final = 1.0
+_ON_FLOOR: Final = ""
 """Stands for all zones of the floor where they are compared with zones that are not on it."""
-_LEAST_SHARE = 1e-4
-_LEAST_AT_ONCE = 200
+_LEAST_SHARE: Final = 1e-4
+_LEAST_AT_ONCE: Final = 200
 """Shoppers on a floor in one tick: a thousand take about 30 ms, and nobody waits for more than a second."""
-_MOST_WAITING = 200
+_MOST_WAITING: Final = 200
 """Sightings of one shopper for the next step on the floor; more say nothing new."""
 
 Kind = Literal["model", "positions", "anchors"]

@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.core.announcer import Announcer
 from gateway.core.model import (
@@ -51,16 +51,16 @@ from gateway.core.model import (
     VisitStarted,
 )
 
-_TINY = 1e-9
-_CANDIDATE_LASTS_MS = 75_000
+_TINY: Final = 1e-9
+_CANDIDATE_LASTS_MS: Final = 75_000
 """Where phones tell and nobody hears, beliefs come once a minute; what was not repeated by then was not meant."""
-_SURE = 0.5
+_SURE: Final = 0.5
 """A zone that is likelier than all others together needs no comparison."""
-_NEAR_BORDER = log(4.0)
+_NEAR_BORDER: Final = log(4.0)
 """A neighbour that is at least a quarter as likely: the shopper is within about a metre of the border."""
-_NOT_ENTERED = 256
-_NOT_ENTERED_LASTS_MS = 900_000
-_SWEEP_MS = 2_000
+_NOT_ENTERED: Final = 256
+_NOT_ENTERED_LASTS_MS: Final = 900_000
+_SWEEP_MS: Final = 2_000
 
 
 @dataclass(slots=True)
@@ -216,6 +216,7 @@ class Presence:
                 self._enqueue(visit)
             if p > _SURE and following is not None and following.candidate is None and following.announcer.zone == current:
                 belief.is_settled = True
+                following.announcer.support(belief.at[0], p)
                 return []
         if following is None:
             following = self._following[shopper] = _Following(Announcer(self._margin, current), belief.at[0])

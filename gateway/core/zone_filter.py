@@ -1,10 +1,11 @@
 """Sightings → a belief over the cells of a floor, for all shoppers at once.
 
-A causal Bayes filter on a grid. Each cell is held in five versions, one standing still and four walking at ``_SPEED_M_S``,
-because who walks goes on walking. About once a second ``move`` shifts each version its way, blurs it a little and lets some of
-it turn; ``weigh`` weighs the cells by what was heard, each time. What one emission of a phone says is taken for less than it
-seems (``_TEMPER``), because the error of the map stays the same from packet to packet, and a level that all anchors share (a
-body, the phone's gain) is integrated out.
+A causal Bayes filter on a grid. Each cell is held in five versions of each pace, one standing still and four walking, because
+who walks goes on walking, and who is quick stays quick: what is heard tells soon which pace it is, and then the other one hardly
+counts. About once a second ``move`` shifts each version its way, blurs it a little and lets some of it turn; ``weigh`` weighs
+the cells by what was heard, each time. What one emission of a phone says is taken for less than it seems (``_TEMPER``), because
+the error of the map stays the same from packet to packet, and a level that all anchors share (a body, the phone's gain) is
+integrated out.
 
 A phone's own word (hint, report) moves at most half of the belief, unless no receiver hears the phone at all. Nothing here waits,
 and the memory for each shopper is the floor's cells; who is silent for ``FORGET_MS`` is dropped.
@@ -12,7 +13,7 @@ and the memory for each shopper is the floor's cells; who is silent for ``FORGET
 
 from collections.abc import Iterable, Sequence
 from itertools import product
-from math import ceil, cos, exp, floor, pi, prod, sin, sqrt
+from math import ceil, cos, exp, floor, log, pi, prod, sin, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,11 @@ from gateway.core.zone_model import FAINTEST_DBM, LOUDEST_DBM, NOWHERE, Recorded
 Floats = NDArray[np.float32]
 
 FORGET_MS = 120_000
-SLICE = 32
+SLICE = 20
 """So many shoppers are computed at once: more would keep the event loop waiting, and leave the processor's cache."""
-_SPEED_M_S = 0.45
+_PACES_M_S = (0.45, 1.0)
+"""Robots, and people who push or measure something, go at 0.3 … 0.5 m/s, people in a shop at about 1."""
+_NEW_PACE_PER_S = 0.003
 _HEADINGS = 4
 _TURNS_PER_S = 0.2
 _BLUR_M = 0.4
@@ -33,6 +36,11 @@ _ANYWHERE_PER_S = 1e-4
 _MOVES_PER_S = 0.08
 """Between the fingerprints of a shop without positions."""
 _TEMPER = 0.4
+_FADING_TEMPER = 0.35
+"""Where levels were measured the map's own error is a smaller part, and lasts as long."""
+_FADE_DB = 4.0
+"""Of one packet against the mean over a few steps; fading has a side, the errors of a map have none."""
+_POWER_DB = 10.0 / log(10.0)
 _COMMON_DB = 1.0
 _BEYOND_DB = 12.0
 """A level this far beyond all of the map's says no more than one at this distance."""
@@ -96,7 +104,7 @@ class ZoneFilter:
         self._anchors = len(model.anchors)
         self._code_of = {name: number for number, name in enumerate(model.anchors)}
         self._motion: _Walking | _Jumping = _Jumping(model) if model.grid is None else _Walking(model)
-        self._map = _Map(model)
+        self._map = _Map(model) if model.learns else _FadingMap(model)
         self._zone_shares = _zone_shares(model)
         self._shoppers: dict[str, _Followed] = {}
         self._pending: dict[str, _Followed] = {}
@@ -279,14 +287,64 @@ class _Map:
         return likely
 
 
+class _FadingMap(_Map):
+    """The same for levels that were measured: what they leave open is mostly fading, and that has a side.
+
+    Power that fades is gamma-distributed (Nakagami), so that a level falls far below its mean more often than above it. With the
+    map's error, which has no side, a level is taken as S·ln of a gamma variable with the whole variance σ² and the skewness that
+    is left of the fading's: S = 10/ln 10 · (σ/fade)⁴, shape k = (S/σ)² + ½. With t = (level − μ)/S, μ such that the mean is the
+    map's, its logarithm is k·(t − eᵗ + 1) + ½·log k − 1/(12k), after Stirling.
+    """
+
+    def __init__(self, model: ZoneModel) -> None:
+        sigma = np.array(model.sigmas_db, np.float64).reshape(len(model.anchors), -1)
+        self._scale_db = _POWER_DB * max(1.0, float(np.mean(sigma**2, dtype=np.float64)) ** 2 / _FADE_DB**4)
+        outside = np.full((len(model.anchors), 1), _OUTSIDE_SIGMA_DB)
+        self._shape = (self._scale_db / np.concatenate([sigma, outside], axis=1)) ** 2 + 0.5
+        super().__init__(model)
+
+    def use(self, levels_dbm: Floats) -> None:
+        """Swap the levels, by anchor and cell."""
+        super().use(levels_dbm)
+        shape, scale = self._shape, self._scale_db
+        outside = np.minimum(_OUTSIDE_DBM, levels_dbm.min(axis=1, keepdims=True))
+        mean = np.concatenate([levels_dbm, outside], axis=1) - self._middle[:, None]
+        level = mean / scale + 1.0 / (2.0 * shape) + 1.0 / (12.0 * shape**2)
+        self._powers = (shape * np.exp(-level)).astype(np.float32)
+        constant = shape * (1.0 - level) + 0.5 * np.log(shape) - 1.0 / (12.0 * shape)
+        self._linear = np.concatenate([shape / scale, constant]).astype(np.float32)
+        self._shapes = shape.astype(np.float32)
+
+    def likelihood(self, levels_dbm: Floats, heard: Floats) -> Floats:
+        """By shopper and cell, relative to the best cell, tempered; a common offset is integrated out about its mean of 0."""
+        level = (np.clip(levels_dbm, self._low, self._high) - self._middle) * heard
+        common = (_COMMON_DB / self._scale_db) ** 2
+        power = (np.exp(level / self._scale_db) * heard) @ self._powers
+        log_likely = np.concatenate([level, heard], axis=1) @ self._linear
+        log_likely -= power
+        slope = power - heard @ self._shapes
+        weight = np.multiply(power, common, out=power)
+        weight += 1.0
+        slope *= slope
+        slope /= weight
+        slope *= 0.5 * common
+        log_likely += slope
+        log_likely -= 0.5 * np.log(weight, out=weight)
+        log_likely -= log_likely.max(axis=1, keepdims=True)
+        log_likely *= _FADING_TEMPER
+        likely: Floats = np.exp(np.maximum(log_likely, _LEAST_LOG, out=log_likely), out=log_likely)
+        return likely
+
+
 class _Walking:
-    """Motion over a grid: by version (still, headings), row and column; the place outside is one number beside them."""
+    """Motion over a grid: by version (still and headings, for each pace), row and column; the place outside is one number."""
 
     def __init__(self, model: ZoneModel) -> None:
         assert model.grid is not None
         grid = self._grid = model.grid
-        self._velocities = [(0.0, 0.0)] + [
-            (_SPEED_M_S * cos(2 * pi * n / _HEADINGS), _SPEED_M_S * sin(2 * pi * n / _HEADINGS)) for n in range(_HEADINGS)
+        ways = [2 * pi * n / _HEADINGS for n in range(_HEADINGS)]
+        self._velocities = [
+            velocity for pace in _PACES_M_S for velocity in [(0.0, 0.0), *((pace * cos(way), pace * sin(way)) for way in ways)]
         ]
         shape = len(self._velocities), grid.rows, grid.columns
         self._each = (1.0 - _OUTSIDE_PRIOR) / prod(shape)
@@ -301,12 +359,17 @@ class _Walking:
         between = np.matmul(north, inside, out=self._between[: len(inside)])
         np.matmul(between, east, out=inside)
         turned = 1.0 - exp(-_TURNS_PER_S * step_ms / 1000)
+        hurried = 1.0 - exp(-_NEW_PACE_PER_S * step_ms / 1000)
         lost = min(1.0, _ANYWHERE_PER_S * step_ms / 1000 + max(0, elapsed_ms - _LONGEST_STEP_MS) / _LOST_AFTER_MS)
-        all_ways = inside.sum(axis=1, keepdims=True)
-        all_ways *= (1.0 - lost) * turned / len(self._velocities)
-        all_ways += lost * self._each
-        inside *= (1.0 - lost) * (1.0 - turned)
-        inside += all_ways
+        by_pace = inside.reshape(len(inside), len(_PACES_M_S), -1, *inside.shape[2:])
+        all_ways = by_pace.sum(axis=2, keepdims=True)
+        all_paces = all_ways.sum(axis=1, keepdims=True)
+        all_ways *= (1.0 - lost) * (1.0 - hurried) * turned * len(_PACES_M_S) / len(self._velocities)
+        all_paces *= (1.0 - lost) * hurried / len(self._velocities)
+        all_paces += lost * self._each
+        all_ways += all_paces
+        by_pace *= (1.0 - lost) * (1.0 - hurried) * (1.0 - turned)
+        by_pace += all_ways
         outside *= 1.0 - lost
         outside += lost * _OUTSIDE_PRIOR
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.announcer import FIRST_WAIT_MS, MARGIN, MOST_UNDONE, UNDO_MARGIN, UNDO_MS, Announcer
+from gateway.core.announcer import (
+    FIRST_WAIT_MS,
+    MARGIN,
+    MOST_UNDONE,
+    SURE_AFTER_MS,
+    SURE_BELIEF,
+    UNDO_MARGIN,
+    UNDO_MS,
+    Announcer,
+)
 
 
 def belief(*, lead: float, of: str = "dairy", over: str = "bakery") -> dict[str | None, float]:
@@ -47,6 +56,28 @@ def test_taking_a_change_back_costs_more(undone: int, at_ms: int, more: float, z
     announcer.update(1000, belief(lead=3))
     cost = MARGIN + UNDO_MARGIN * undone if at_ms <= 1000 + UNDO_MS or undone == 0 else MARGIN
     assert announcer.update(at_ms, belief(lead=cost + more, of="bakery", over="dairy")) == zone
+
+
+_SURE = math.log(SURE_BELIEF / (1 - SURE_BELIEF))
+
+
+@pytest.mark.parametrize(
+    ("firmly", "until_ms", "wavers", "dearer"),
+    [
+        pytest.param(_SURE + 0.1, SURE_AFTER_MS, False, False, id="firmly believed for long enough it was a true change"),
+        pytest.param(_SURE + 0.1, SURE_AFTER_MS - 1000, False, True, id="not for long enough"),
+        pytest.param(_SURE - 0.1, SURE_AFTER_MS, False, True, id="not firmly"),
+        pytest.param(_SURE + 0.1, SURE_AFTER_MS, True, True, id="not without interruption"),
+    ],
+)
+def test_who_was_surely_there_goes_back_for_the_margin_alone(firmly: float, until_ms: int, *, wavers: bool, dearer: bool) -> None:
+    announcer = Announcer()
+    announcer.update(0, belief(lead=3, of="bakery", over="dairy"))
+    announcer.update(1000, belief(lead=3))
+    for since_ms in range(0, until_ms + 1, 1000):
+        announcer.update(2000 + since_ms, belief(lead=0.1 if wavers and since_ms == 5000 else firmly))
+    back = announcer.update(3000 + until_ms, belief(lead=MARGIN + 0.1, of="bakery", over="dairy"))
+    assert back == ("dairy" if dearer else "bakery")
 
 
 _ENOUGH = MARGIN + UNDO_MARGIN * MOST_UNDONE

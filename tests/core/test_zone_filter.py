@@ -64,6 +64,22 @@ def test_walking_over_is_one_change(shop: str, worse: dict[str, float]) -> None:
     assert (found.changes, found.true_changes, found.wrong_stays) == (1, 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("speed_m_s", "late_s"),
+    [pytest.param(0.4, 2.6, id="slow"), pytest.param(1.2, 2.1, id="quick")],
+)
+def test_who_is_quick_is_followed_as_soon_as_who_is_slow(speed_m_s: float, late_s: float) -> None:
+    def to_and_fro(second: float) -> tuple[float, float]:
+        return 11.0 - abs(10.0 - speed_m_s * second % 20.0), 4.0
+
+    delays: list[float] = []
+    for seed in range(4):
+        walk = recorded(to_and_fro, 120, seed=seed)
+        (ticks,) = announcements(walk, filter_of("a walk with positions")).values()
+        delays += [math.inf if delay_s is None else delay_s for delay_s in score(ticks, PLAN).delays_s]
+    assert sum(delays) / len(delays) <= late_s
+
+
 @pytest.mark.parametrize("shop", SHOPS)
 @pytest.mark.parametrize("rssi_dbm", [0.0, 42.0, -110.0, -127.0, math.nan, math.inf, -math.inf])
 def test_impossible_levels_are_refused(shop: str, rssi_dbm: float) -> None:
@@ -190,6 +206,21 @@ def test_plain_values_are_worth_as_much_as_an_object() -> None:
         objects.observe(told)
         plain.observe_level(told.shopper, told.anchor, told.rssi_dbm, told.source, told.t_ms)
         assert beliefs_of(objects, s.t_ms) == beliefs_of(plain, s.t_ms)
+
+
+def test_a_level_far_below_the_map_moves_less_than_one_as_far_above() -> None:
+    """Power fades deeply and seldom flares up; of a map that nobody measured both say the same."""
+
+    def east(shop: str, louder_db: dict[str, float]) -> float:
+        filtering = ZoneFilter(MODELS[shop])
+        for sighting in heard((6.0, 4.0), 1000):
+            filtering.observe(replace(sighting, rssi_dbm=sighting.rssi_dbm + louder_db.get(sighting.anchor, 0.0)))
+        return beliefs_of(filtering, 1000)["anna"][EAST]
+
+    # Either way the same differences between the anchors: they look east.
+    faded, flared = {"sw": -8.0, "nw": -8.0}, {"se": 8.0, "ne": 8.0}
+    assert 0.55 < east("a walk with positions", faded) < east("a walk with positions", flared) - 0.02
+    assert east("positions alone", faded) == pytest.approx(east("positions alone", flared), abs=0.02)
 
 
 def test_a_border_goes_through_cells() -> None:
