@@ -220,7 +220,7 @@ class TombstoneData(Strict):
     """Why there is nothing under this number."""
 
     reason: Literal["erased", "dropped"]
-    """Erased with its shopper, or given up: too old to be kept, or damaged on the disk."""
+    """Erased with its shopper, or given up: too old to be kept, damaged on the disk, or without room on a disk that was full."""
 
 
 class VisitStarted(Uplink):
