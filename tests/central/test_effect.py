@@ -137,9 +137,11 @@ def test_products_go_with_their_receipt(tmp_path: Path) -> None:
 
 def test_what_an_older_version_knew_of_receipts_is_not_forgotten(tmp_path: Path) -> None:
     older = Migrations("central")
-    for migration in records.CENTRAL.pending(Database(memory=True)):
-        if migration.name < "0007":
-            older(name=migration.name)(migration.fn)
+    empty = Database(memory=True)
+    with closing(empty.conn):
+        for migration in records.CENTRAL.pending(empty):
+            if migration.name < "0007":
+                older(name=migration.name)(migration.fn)
     path = tmp_path / "older.db"
     with closing(open_database(path, older).conn) as connection, connection:
         connection.execute("INSERT INTO shopper (inbox, ku, consent) VALUES ('anna', x'00', 3)")

@@ -718,7 +718,7 @@ class World:
     async def _creep(self, is_so: Callable[[], Awaitable[bool]], what: str) -> None:
         """Some need a little time to notice: first none passes, then a little, then more."""
         for attempt in range(_SETTLE_STEPS):
-            for _ in range(5):
+            for _ in range(10):
                 self._raise_what_ended()
                 if await is_so():
                     return
