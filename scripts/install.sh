@@ -26,7 +26,7 @@ Settings, credentials and state stay.
 
   --no-start      enable the service, but start it at the next boot only
   --with-broker   install Mosquitto here too, set up to lose nothing that it has acknowledged
-  --compile       make machine code of what runs for every advertisement: that takes 40 % less then, the installation longer
+  --compile       make machine code of what runs for every advertisement: that takes about half then, the installation longer
   --wheels FOLDER take the Python packages from FOLDER instead of the network; the hashes count here too
   --uninstall     stop the service and remove what was installed; settings, credentials and state stay
   --purge         with --uninstall: remove settings, credentials, state and the account too
