@@ -254,14 +254,19 @@ class _Map:
         self._weight = (np.concatenate([sigma, outside], axis=1) ** -2).astype(np.float32)
         self.use(np.array(model.levels_dbm, np.float32).reshape(len(model.anchors), -1))
 
-    def use(self, levels_dbm: Floats) -> None:
-        """Swap the levels, by anchor and cell."""
+    def _centred(self, levels_dbm: Floats) -> Floats:
+        """The levels and that of the place outside, relative to the middle of each anchor's."""
         self._low = levels_dbm.min(axis=1) - _BEYOND_DB
         self._high = levels_dbm.max(axis=1) + _BEYOND_DB
         outside = np.minimum(np.full((len(levels_dbm), 1), _OUTSIDE_DBM, np.float32), levels_dbm.min(axis=1, keepdims=True))
         # Relative to the middle, so that squares stay small enough for single precision.
         self._middle = levels_dbm.mean(axis=1)
-        level = np.concatenate([levels_dbm, outside], axis=1) - self._middle[:, None]
+        centred: Floats = np.concatenate([levels_dbm, outside], axis=1) - self._middle[:, None]
+        return centred
+
+    def use(self, levels_dbm: Floats) -> None:
+        """Swap the levels, by anchor and cell."""
+        level = self._centred(levels_dbm)
         weighted = self._weight * level
         self._errors = np.concatenate([self._weight, -weighted])
         self._squares = np.concatenate([-0.5 * self._weight, weighted, 0.5 * (np.log(self._weight) - weighted * level)])
@@ -276,15 +281,7 @@ class _Map:
         weight = common * (heard @ self._weight) + 1.0
         error = np.concatenate([level, heard], axis=1) @ self._errors
         log_likely = np.concatenate([level * level, level, heard], axis=1) @ self._squares
-        error *= error
-        error /= weight
-        error *= 0.5 * common
-        log_likely += error
-        log_likely -= 0.5 * np.log(weight, out=weight)
-        log_likely -= log_likely.max(axis=1, keepdims=True)
-        log_likely *= _TEMPER
-        likely: Floats = np.exp(np.maximum(log_likely, _LEAST_LOG, out=log_likely), out=log_likely)
-        return likely
+        return _without_offset(log_likely, error, weight, common, _TEMPER)
 
 
 class _FadingMap(_Map):
@@ -305,11 +302,8 @@ class _FadingMap(_Map):
 
     def use(self, levels_dbm: Floats) -> None:
         """Swap the levels, by anchor and cell."""
-        super().use(levels_dbm)
         shape, scale = self._shape, self._scale_db
-        outside = np.minimum(_OUTSIDE_DBM, levels_dbm.min(axis=1, keepdims=True))
-        mean = np.concatenate([levels_dbm, outside], axis=1) - self._middle[:, None]
-        level = mean / scale + 1.0 / (2.0 * shape) + 1.0 / (12.0 * shape**2)
+        level = self._centred(levels_dbm) / scale + 1.0 / (2.0 * shape) + 1.0 / (12.0 * shape**2)
         self._powers = (shape * np.exp(-level)).astype(np.float32)
         constant = shape * (1.0 - level) + 0.5 * np.log(shape) - 1.0 / (12.0 * shape)
         self._linear = np.concatenate([shape / scale, constant]).astype(np.float32)
@@ -325,15 +319,20 @@ class _FadingMap(_Map):
         slope = power - heard @ self._shapes
         weight = np.multiply(power, common, out=power)
         weight += 1.0
-        slope *= slope
-        slope /= weight
-        slope *= 0.5 * common
-        log_likely += slope
-        log_likely -= 0.5 * np.log(weight, out=weight)
-        log_likely -= log_likely.max(axis=1, keepdims=True)
-        log_likely *= _FADING_TEMPER
-        likely: Floats = np.exp(np.maximum(log_likely, _LEAST_LOG, out=log_likely), out=log_likely)
-        return likely
+        return _without_offset(log_likely, slope, weight, common, _FADING_TEMPER)
+
+
+def _without_offset(log_likely: Floats, error: Floats, weight: Floats, common: float, temper: float) -> Floats:
+    """A common offset of variance ``common`` integrated out; relative to the best cell, tempered. Works in its arguments."""
+    error *= error
+    error /= weight
+    error *= 0.5 * common
+    log_likely += error
+    log_likely -= 0.5 * np.log(weight, out=weight)
+    log_likely -= log_likely.max(axis=1, keepdims=True)
+    log_likely *= temper
+    likely: Floats = np.exp(np.maximum(log_likely, _LEAST_LOG, out=log_likely), out=log_likely)
+    return likely
 
 
 class _Walking:
