@@ -255,7 +255,8 @@ class Daemon:
                     if self._observe is not None:
                         self._observe(step)
                     self._test_shoppers.note(step)
-                    keeping = commits.create_task(self._keep(step, quality, now))
+                    written = await self._store.submit(step, quality=quality, wall_ms=now.wall_ms)
+                    keeping = commits.create_task(self._keep(step, written))
                     await asyncio.wait((keeping,), timeout=_ALONE_S)
                 if left <= 0:
                     if self._recorder is not None:
@@ -263,8 +264,8 @@ class Daemon:
                     break
                 await asyncio.sleep(0)
 
-    async def _keep(self, step: Step, quality: ClockQuality, now: Instant) -> None:
-        if not await self._store.commit(step, quality=quality, wall_ms=now.wall_ms):
+    async def _keep(self, step: Step, written: Awaitable[bool]) -> None:
+        if not await written:
             # Central will never hear of what was to be proposed: it must not cost the shopper another offer.
             for offer in (offer for outcome in (*step.rests, *step.outcomes) for offer in outcome.offers):
                 self.pipeline.decide(Verdict(offer.offer, "refused", "not_kept"))

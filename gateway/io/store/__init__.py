@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,8 +38,8 @@ _SPARE_BYTES = 512 * 1024
 """Of the quota, or a twentieth of it if that is less: with less unused a gap is not over."""
 _CACHE_KIB = 512
 """Pages in memory: most of what is written is appended, and what is read is in the system's own cache, too."""
-_SLICE = 10
-"""Outcomes between two chances for the event loop; each takes some 20 µs, and as much for each of its offers."""
+_SLICE = 50
+"""Outcomes between two chances for the event loop; each takes some 20 µs, and half as much for each of its offers."""
 
 
 class Store:
@@ -81,17 +81,23 @@ class Store:
     # ---- decisions ------------------------------------------------------------------------------------------------------------
 
     async def commit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> bool:
-        """Ledger and outbox rows of one step together; on disk when this returns True. False: its events are lost and counted.
+        """Ledger and outbox rows of one step together; on disk when this returns True. False: its events are lost and counted."""
+        return await (await self.submit(step, quality=quality, wall_ms=wall_ms))
+
+    async def submit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> Awaitable[bool]:
+        """The same for whoever does something else meanwhile; what this returns is to be awaited.
 
         Steps are kept in the order of the calls, of which several may wait: the next is decided while one is on its way to the
-        disk. The rows are made here, in slices, and not in the database thread, which would get Python's lock late and keep it
-        long.
+        disk. The rows are made here and not in the database thread, which would get Python's lock late and keep it long; at once
+        for a step of usual size, because somebody waits for it, and for a large one in slices.
         """
         async with self._in_order:
             work, events = await self._kept(step, quality, wall_ms)
-            kept = self._thread.submit(work)
+            return self._on_disk(self._thread.submit(work), step, events, wall_ms)
+
+    async def _on_disk(self, written: Awaitable[None], step: Step, events: int, wall_ms: int) -> bool:
         try:
-            await kept
+            await written
         except NoRoom as error:
             self._refused(step, events, wall_ms, error)
             return False

@@ -5,6 +5,7 @@ WAL with ``synchronous=FULL``: in 400 simulated power cuts it lost nothing, wher
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sqlite3
 from collections import deque
@@ -38,8 +39,8 @@ _CACHE_KIB = 2000
 """SQLite's own measure for the pages it keeps in memory."""
 _LOOKING_KIB = 256
 """Pages that whoever only reads keeps in memory: the newest rows are read once."""
-_ROWS_AT_ONCE = (64, 16, 4, 1)
-"""Few different statements, so that SQLite keeps them prepared."""
+_ROWS_AT_ONCE = (64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
+"""Few different statements, so that SQLite keeps them prepared, and few of them for any number of rows."""
 
 
 def open_database(
@@ -215,19 +216,25 @@ def cut_log(path: Path, migrations: Migrations) -> None:
         database.conn.close()
 
 
-def insert(db: Database, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows of equal length; ``into``: the statement up to its VALUES.
+def insert(db: Database, into: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Insert rows of equal length; ``into``: the statement up to its VALUES. Returns the last one's row number.
 
     Not row by row: SQLite gives Python's lock away for every step, and behind a busy event loop it takes up to a switch interval
     to get it back (100 rows by ``executemany`` took 46 ms so, in four statements 4 ms).
     """
-    start = 0
+    start, last = 0, 0
     for size in _ROWS_AT_ONCE:
         while len(rows) - start >= size:
-            some = rows[start : start + size]
-            places = ", ".join([f"({', '.join('?' * len(some[0]))})"] * size)
-            db.conn.execute(f"{into} VALUES {places}", [value for row in some for value in row])
+            values = [value for row in rows[start : start + size] for value in row]
+            last = db.conn.execute(_insertion(into, size, len(values) // size), values).lastrowid or 0
             start += size
+    return last
+
+
+@functools.lru_cache(maxsize=128)
+def _insertion(into: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"{into} VALUES {', '.join([row] * rows)}"
 
 
 class _Call(NamedTuple):

@@ -64,13 +64,9 @@ def to_row(outcome: Outcome) -> LedgerRow:
 
 def record(db: Database, outcomes: Sequence[Outcome], rows: Sequence[LedgerRow]) -> None:
     """One row for each event (``to_row``), one per offer, and the visits as they are now; part of the caller's transaction."""
-    newest = db.execute("SELECT coalesce(max(id), 0) FROM ledger").fetchone()[0]
-    numbered = [(newest + number, *row) for number, row in enumerate(rows, 1)]
-    columns = "id, wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence"
-    insert(db, f"INSERT INTO ledger ({columns})", numbered)
-    _insert_offers(
-        db, [_offer_row(offer, newest + number) for number, outcome in enumerate(outcomes, 1) for offer in outcome.offers]
-    )
+    columns = "wall_ms, type, shopper, visit, zone, catalogue_version, withheld, evidence"
+    first = insert(db, f"INSERT INTO ledger ({columns})", rows) - len(rows) + 1
+    _insert_offers(db, [_offer_row(offer, number) for number, outcome in enumerate(outcomes, first) for offer in outcome.offers])
     _follow_visits(db, [outcome.event for outcome in outcomes])
 
 
