@@ -60,7 +60,7 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _WATCHDOG_MS = 10_000
 _MAX_LAG_MS = 5_000
-_LOCATED_AT_ONCE = 50
+_LOCATED_AT_ONCE = 25
 """Shoppers; each takes some 10 µs, and ten times as much if something comes of it."""
 _ALONE_S = 0.02
 """For so long nothing else is decided while a decision is on its way to the disk; only slow disks take longer."""

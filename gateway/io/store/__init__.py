@@ -93,7 +93,7 @@ class Store:
         """
         async with self._in_order:
             work, events = await self._kept(step, quality, wall_ms)
-            return self._on_disk(self._thread.submit(work), step, events, wall_ms)
+            return self._on_disk(self._thread.submit_urgently(work), step, events, wall_ms)
 
     async def _on_disk(self, written: Awaitable[None], step: Step, events: int, wall_ms: int) -> bool:
         try:
