@@ -43,6 +43,7 @@ from gateway.errors import TryAgain, Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock, boot_id
 from gateway.io.control import ControlServer
+from gateway.io.memory import collect
 from gateway.io.notify import Notifier
 from gateway.io.signing import Verifier
 from gateway.io.store import BALLAST_BYTES, Store
@@ -237,6 +238,8 @@ class Daemon:
             self.at_rest.set()
             if self._verdicts or self._ack is not None:
                 self._answered.set()
+            self._store.rest()
+            collect()
             await self._clock.sleep_ms(TICK_MS)
 
     async def _tick(self) -> None:

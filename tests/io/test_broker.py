@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import socket
@@ -497,6 +498,51 @@ async def test_whoever_ends_before_a_subscription_is_answered_logs_nothing(
         await asyncio.wait(running, timeout=20)
     assert running[0].cancelled()
     assert caplog.records == []
+
+
+@both
+@pytest.mark.parametrize("when", ["when subscribed to", "when published to"])
+async def test_a_broker_that_sends_nonsense_is_left_at_once_and_tried_again(
+    caplog: pytest.LogCaptureFixture, protocol: str, when: str
+) -> None:
+    connected = 0
+    extra = b"\x00" if protocol == "5" else b""
+    whole = len(DOWN).to_bytes(2, "big") + DOWN.encode() + b"\x00\x01" + extra + b"whole"
+    longer_than_its_packet = b"\x00\x64topic"
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind = (await reader.readexactly(1))[0] >> 4
+                body = await reader.readexactly((await reader.readexactly(1))[0])
+                answer = {
+                    1: b"\x20" + bytes((2 + len(extra),)) + b"\x00\x00" + extra,
+                    3: b"\x40\x02" + body[2 + len(STATUS) :][:2],
+                    8: b"\x90" + bytes((3 + len(extra),)) + body[:2] + extra + b"\x01",
+                }
+                if kind != 3 or when == "when subscribed to":
+                    writer.write(answer.get(kind, b""))
+                if kind == (8 if when == "when subscribed to" else 3):
+                    for rest in (whole, longer_than_its_packet):
+                        writer.write(b"\x32" + bytes((len(rest),)) + rest)
+        writer.close()
+
+    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = Broker.model_validate({"host": "127.0.0.1", "port": port, "protocol": protocol})
+        link = Link(settings, clock=Sleepless())
+        running = asyncio.create_task(link.session.run())
+        began = time.monotonic()
+        await link.until(lambda: connected >= 3, within_s=60)
+        took_s = time.monotonic() - began
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    gc.collect()
+    assert took_s < 5, "as long as one call may take"
+    assert {record.name for record in caplog.records} == {"gateway.io.broker"}
+    assert all(record.exc_info is None for record in caplog.records)
 
 
 @pytest.mark.slow

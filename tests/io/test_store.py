@@ -7,6 +7,7 @@ import random
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -489,7 +490,7 @@ def test_every_connection_is_opened_as_promised(path: Path) -> None:
             assert (pragma("journal_mode"), pragma("synchronous"), pragma("foreign_keys")) == ("wal", 2, 1)
             assert (pragma("trusted_schema"), pragma("secure_delete")) == (0, 1)
             assert pragma("wal_autocheckpoint") <= 1000
-            assert (pragma("journal_size_limit"), pragma("busy_timeout")) == (1024 * 1024, 5000)
+            assert (pragma("journal_size_limit"), pragma("busy_timeout")) == (8 * 1024 * 1024, 5000)
             assert pragma("max_page_count") * pragma("page_size") == 3 * 1024 * 1024
         finally:
             database.conn.close()
@@ -576,6 +577,47 @@ async def test_who_only_looks_waits_for_no_writer_and_sees_what_is_on_disk(path:
         go_on()
         await writing
         assert await thread.look(noted) == 1
+
+
+async def test_who_is_in_a_hurry_lends_the_thread_a_moment_and_no_more(path: Path) -> None:
+    """So that a disk that hangs does not hold up the event loop."""
+    async with busy(path) as (thread, _, go_on):
+        began = time.monotonic()
+        behind = thread.submit_urgently(partial(note, value="behind another"))
+        assert time.monotonic() - began < 1
+        go_on()
+        assert await behind == "behind another"
+        hangs = threading.Event()
+        began = time.monotonic()
+        slow = thread.submit_urgently(lambda _: hangs.wait(30))
+        assert time.monotonic() - began < 1
+        hangs.set()
+        assert await slow
+        assert await thread.submit_urgently(partial(note, value="x")) == "x"
+        with pytest.raises(sqlite3.IntegrityError):
+            await thread.submit_urgently(partial(note, value=None))
+
+
+async def test_a_long_log_is_brought_into_the_file_while_nobody_waits(store: Store, path: Path, tmp_path: Path) -> None:
+    def in_the_file() -> int:
+        """Without its log."""
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(path.read_bytes())
+        with contextlib.closing(sqlite3.connect(copy)) as connection:
+            return int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+    await commit(store, arrival())
+    await store.scrub()
+    before = in_the_file()
+    await commit(store, Step(tuple(started(f"{number:016x}") for number in range(50))))
+    store.rest()
+    await asyncio.sleep(0.1)
+    assert in_the_file() == before > 0, "it is short"
+    await commit(store, Step(tuple(started(f"{number:016x}") for number in range(50, 400))))
+    store.rest()
+    async with asyncio.timeout(30):
+        while in_the_file() != before + 400:  # noqa: ASYNC110 -- nobody waits for it, so nobody is told
+            await asyncio.sleep(0.01)
 
 
 async def test_who_looks_cannot_write(path: Path) -> None:

@@ -153,6 +153,10 @@ class _Client(_Quiet):
             oldest_s = next((sent_s for *_, sent_s in under_way.values()), loop.time())
             return loop.time() - oldest_s - _CALL_TIMEOUT_S
 
+        def on_end(_: object) -> None:
+            progress.set()
+
+        self._disconnected.add_done_callback(on_end)
         timer = loop.call_later(_CALL_TIMEOUT_S, progress.set)
         following = enumerate(publications)
         each = next(following, None)
@@ -170,15 +174,23 @@ class _Client(_Quiet):
                     each = next(following, None)
                 else:
                     await asyncio.sleep(0)
+                if self._disconnected.done():
+                    raise aiomqtt.MqttError("the connection has ended")
                 if loop.time() >= timer.when():
                     if overdue_s() >= 0:
                         raise aiomqtt.MqttError("Operation timed out")
                     timer = loop.call_later(-overdue_s(), progress.set)
         finally:
             timer.cancel()
+            self._disconnected.remove_done_callback(on_end)
             for identifier in under_way:
                 del self._unconfirmed[identifier]
         return refused
+
+    def heed_end(self) -> None:
+        """How the connection ended is known: else a future that nobody asked would say it, with a traceback."""
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()
 
     def _publish(self, publication: Publication, *, with_properties: bool) -> int:
         """Hand one over to paho; returns its packet identifier."""
@@ -285,6 +297,7 @@ class Session:
         finally:
             # aiomqtt leaves the socket open when connecting or saying goodbye takes too long.
             client._client._sock_close()  # noqa: SLF001 -- neither library has another way
+            client.heed_end()
 
     async def _live(self, client: _Client) -> None:
         """From birth to the end of the connection."""

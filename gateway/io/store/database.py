@@ -36,6 +36,8 @@ _PRAGMAS = {
 }
 PAGE_BYTES = 4096
 _KEEP_QUARANTINED = 2
+_MANY_CHANGES = 500
+"""Rows; with their indexes they take about as many pages of the log, of which SQLite itself would wait for 1,000."""
 _MOST_TOGETHER = 64
 """Calls in one transaction: the last one's work delays the first one's answer."""
 _CACHE_KIB = 2000
@@ -267,6 +269,8 @@ class DatabaseThread:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._database: Database | None = None
         self._open = open_
+        self._shortened_at = 0
+        """How many rows had been changed then."""
         self._is_busy = False
         self._flushes = threading.Event()
         """Set when the thread waits for the disk, or has nothing to do."""
@@ -401,6 +405,20 @@ class DatabaseThread:
             with contextlib.suppress(OSError):
                 _suspect(self._path).touch()
         return DiskError(f"the database failed ({error}).", where=str(self._path), do="Check disk and free space.")
+
+    def shorten_log(self) -> None:
+        """Bring a long log into the file soon, while nobody waits; else a transaction does it that somebody waits for."""
+        self._executor.submit(self._shorten_log)
+
+    def _shorten_log(self) -> None:
+        assert self._database is not None
+        connection = self._database.conn
+        if self._waiting or connection.total_changes - self._shortened_at < _MANY_CHANGES:
+            return
+        self._shortened_at = connection.total_changes
+        # As with SQLite's own checkpoints: the log keeps everything, and the next transaction says what is wrong.
+        with contextlib.suppress(sqlite3.DatabaseError):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     async def cut_log(self) -> None:
         """Bring the write-ahead log into the file and cut it to nothing; while somebody else reads it, the next call does.
