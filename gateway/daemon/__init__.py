@@ -61,10 +61,10 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _WATCHDOG_MS = 10_000
 _MAX_LAG_MS = 5_000
-_LOCATED_AT_ONCE = 25
+_LOCATED_AT_ONCE = 15
 """Shoppers; each takes some 10 µs, and ten times as much if something comes of it."""
-_ALONE_S = 0.02
-"""For so long nothing else is decided while a decision is on its way to the disk; only slow disks take longer."""
+_ALONE_S, _ALONE_IN_ALL_S = 0.02, 0.1
+"""For so long nothing else is decided while a decision is on its way to the disk, and in all of one tick."""
 _IDS_AT_ONCE = 64
 _LOOK_S = 5.0
 """For so long nothing is decided after the start, while a broker that may know who decides does not answer."""
@@ -249,6 +249,7 @@ class Daemon:
         lock from the database thread. Behind a slow disk the next is decided all the same, and shares its flush.
         """
         quality, left = self._clock.quality(), self.pipeline.to_locate
+        loop, alone_s = asyncio.get_running_loop(), _ALONE_IN_ALL_S
         async with asyncio.TaskGroup() as commits:
             while True:
                 now = self._clock.now()
@@ -260,7 +261,9 @@ class Daemon:
                     self._test_shoppers.note(step)
                     written = await self._store.submit(step, quality=quality, wall_ms=now.wall_ms)
                     keeping = commits.create_task(self._keep(step, written))
-                    await asyncio.wait((keeping,), timeout=_ALONE_S)
+                    began_s = loop.time()
+                    await asyncio.wait((keeping,), timeout=max(0.0, min(_ALONE_S, alone_s)))
+                    alone_s -= loop.time() - began_s
                 if left <= 0:
                     if self._recorder is not None:
                         self._recorder.ticked(now)
