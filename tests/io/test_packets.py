@@ -79,6 +79,7 @@ def test_a_message_that_ends_too_early_is_refused(topic: str, identifier: int, d
         publish(b"t", 1, b"\xff\xff\xff\xff\x7f", b"payload"),
         publish(b"t", 1, b"\x80", b""),
         publish(b"t", 1, b"\x08\x03", b"short"),
+        publish(b"", 1, b"\x00", b"payload"),
         publish(b"\xff", 1, b"\x00", b"payload"),
         publish(b"\xed\xa0\x80", 1, b"\x00", b"payload"),
     ],

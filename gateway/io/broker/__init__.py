@@ -162,6 +162,8 @@ class _Client(_Quiet):
         each = next(following, None)
         try:
             while each is not None or under_way:
+                if self._disconnected.done():
+                    raise aiomqtt.MqttError("the connection has ended")
                 progress.clear()
                 for _ in range(_HANDLED_AT_ONCE):
                     if each is None or len(under_way) >= at_once:
@@ -174,8 +176,6 @@ class _Client(_Quiet):
                     each = next(following, None)
                 else:
                     await asyncio.sleep(0)
-                if self._disconnected.done():
-                    raise aiomqtt.MqttError("the connection has ended")
                 if loop.time() >= timer.when():
                     if overdue_s() >= 0:
                         raise aiomqtt.MqttError("Operation timed out")

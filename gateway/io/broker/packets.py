@@ -23,6 +23,8 @@ _QOS = 0x06
 _RETAIN = 0x01
 _MORE = 0x80
 _LENGTH_OCTETS = 4
+_SHORTEST = 4
+"""Without a topic; MQTT 5 knows that with topic aliases, which nobody here allows the broker."""
 _SUCCESS, _NO_PROPERTIES = ReasonCode(PacketTypes.PUBACK), PahoProperties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 _CONTENT_TYPE = b"\x03" + len(CONTENT_TYPE).to_bytes(2, "big") + CONTENT_TYPE.encode()
 
@@ -70,6 +72,8 @@ def published(first: int, rest: bytes | bytearray, *, has_properties: bool) -> R
     start = topic_end + 2
     if len(rest) < start:
         raise ValueError("a PUBLISH ends within its topic")
+    if start == _SHORTEST:
+        raise ValueError("a PUBLISH has no topic")
     identifier = int.from_bytes(rest[topic_end:start], "big")
     if has_properties:
         start = _after_properties(rest, start)

@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -38,6 +38,8 @@ PAGE_BYTES = 4096
 _KEEP_QUARANTINED = 2
 _MANY_CHANGES = 500
 """Rows; with their indexes they take about as many pages of the log, of which SQLite itself would wait for 1,000."""
+_LENT_S = 0.005
+"""A transaction computes for a millisecond or two; a disk that hangs shall not hold up the event loop."""
 _MOST_TOGETHER = 64
 """Calls in one transaction: the last one's work delays the first one's answer."""
 _CACHE_KIB = 2000
@@ -242,9 +244,6 @@ def _insertion(into: str, rows: int, columns: int) -> str:
     return f"{into} VALUES {', '.join([row] * rows)}"
 
 
-_ALONE_S = 0.005
-
-
 class _Call(NamedTuple):
     """Work for the database thread, and who waits for it."""
 
@@ -312,7 +311,7 @@ class DatabaseThread:
         self._flushes.clear()
         answer = self.submit(work)
         if is_idle:
-            self._flushes.wait(_ALONE_S)
+            self._flushes.wait(_LENT_S)
         return answer
 
     def submit(self, work: Callable[[Database], T]) -> asyncio.Future[T]:
@@ -345,9 +344,14 @@ class DatabaseThread:
         calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]
         if not calls:
             return
+        with self._busy():
+            self._answer_all(calls, loop)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
         self._is_busy = True
         try:
-            self._answer_all(calls, loop)
+            yield
         finally:
             self._is_busy = False
             self._flushes.set()
@@ -417,7 +421,7 @@ class DatabaseThread:
             return
         self._shortened_at = connection.total_changes
         # As with SQLite's own checkpoints: the log keeps everything, and the next transaction says what is wrong.
-        with contextlib.suppress(sqlite3.DatabaseError):
+        with self._busy(), contextlib.suppress(sqlite3.DatabaseError):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     async def cut_log(self) -> None:
@@ -430,8 +434,9 @@ class DatabaseThread:
     def _cut_log(self) -> None:
         assert self._database is not None
         try:
-            drop_backups(self._path)
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with self._busy():
+                drop_backups(self._path)
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.DatabaseError as error:
             failed = self._failed(error)
             if isinstance(failed, NoRoom) and self._drop_ballast():
