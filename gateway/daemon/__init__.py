@@ -43,7 +43,7 @@ from gateway.errors import TryAgain, Untrusted
 from gateway.io.broker import BrokerLost, Publication, Session
 from gateway.io.clock import Clock, boot_id
 from gateway.io.control import ControlServer
-from gateway.io.memory import collect
+from gateway.io.memory import collect, collect_all
 from gateway.io.notify import Notifier
 from gateway.io.signing import Verifier
 from gateway.io.store import BALLAST_BYTES, Store
@@ -259,8 +259,8 @@ class Daemon:
                     if self._observe is not None:
                         self._observe(step)
                     self._test_shoppers.note(step)
-                    written = await self._store.submit(step, quality=quality, wall_ms=now.wall_ms)
-                    keeping = commits.create_task(self._keep(step, written))
+                    is_written = await self._store.submit(step, quality=quality, wall_ms=now.wall_ms)
+                    keeping = commits.create_task(self._keep(step, is_written))
                     began_s = loop.time()
                     await asyncio.wait((keeping,), timeout=max(0.0, min(_ALONE_S, alone_s)))
                     alone_s -= loop.time() - began_s
@@ -270,8 +270,8 @@ class Daemon:
                     break
                 await asyncio.sleep(0)
 
-    async def _keep(self, step: Step, written: Awaitable[bool]) -> None:
-        if not await written:
+    async def _keep(self, step: Step, is_written: Callable[[], Awaitable[bool]]) -> None:
+        if not await is_written():
             # Central will never hear of what was to be proposed: it must not cost the shopper another offer.
             for offer in (offer for outcome in (*step.rests, *step.outcomes) for offer in outcome.offers):
                 self.pipeline.decide(Verdict(offer.offer, "refused", "not_kept"))
@@ -332,6 +332,10 @@ class Daemon:
             self._recall_batteries(now)
         if now.mono_ms - self._canaries_kept_ms >= _HOUR_MS:
             await self._keep_canaries()
+            # Acknowledgements and retention delete, too.
+            await self._store.scrub()
+            if not self.pipeline.shoppers_present:
+                collect_all()
         if self._session.online.is_set():
             publication = Publication.of(self._topics.telemetry, await self._telemetry(), now_ms=now.wall_ms, qos=0)
             try:

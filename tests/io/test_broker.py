@@ -545,6 +545,53 @@ async def test_a_broker_that_sends_nonsense_is_left_at_once_and_tried_again(
     assert all(record.exc_info is None for record in caplog.records)
 
 
+@both
+async def test_what_was_confirmed_is_handled_although_the_connection_ends_meanwhile(
+    caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """The broker does not send it again; and a publication was under way, which fails at once."""
+    many, extra = 60, b"\x00" if protocol == "5" else b""
+    confirmed, handled = 0, []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal confirmed
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while confirmed < many:
+                kind = (await reader.readexactly(1))[0] >> 4
+                body = await reader.readexactly((await reader.readexactly(1))[0])
+                if kind == 1:
+                    writer.write(b"\x20" + bytes((2 + len(extra),)) + b"\x00\x00" + extra)
+                elif kind == 3:
+                    for number in range(many):
+                        rest = b"\x00\x01t" + (number + 1).to_bytes(2, "big") + extra + b"%d" % number
+                        writer.write(b"\x32" + bytes((len(rest),)) + rest)
+                elif kind == 4:
+                    confirmed += 1
+                elif kind == 8:
+                    writer.write(b"\x90" + bytes((3 + len(extra),)) + body[:2] + extra + b"\x01")
+        writer.close()
+
+    async def handle(_topic: str, payload: bytes, _retained: bool) -> None:
+        await asyncio.sleep(0.005)
+        handled.append(int(payload))
+
+    async def nothing() -> list[Publication]:
+        return []
+
+    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        link = Link(Broker.model_validate({"host": "127.0.0.1", "port": port, "protocol": protocol}), handle=handle)
+        link.session._birth = nothing
+        async with link.running():
+            began = time.monotonic()
+            with pytest.raises(BrokerLost):
+                await link.session.publish_all([Publication(STATUS, b"x")])
+            assert time.monotonic() - began < 4, "it does not wait for its time-out"
+            await link.until(lambda: len(handled) == many, within_s=30)
+    assert handled == list(range(many))
+    assert not [line for line in caplog.messages if "does not confirm" in line]
+
+
 @pytest.mark.slow
 async def test_what_is_published_into_a_broken_link_fails_and_later_publications_do_not(broker: Mosquitto) -> None:
     async with Link(broker.settings()).running() as link:

@@ -587,6 +587,13 @@ async def test_who_is_in_a_hurry_lends_the_thread_a_moment_and_no_more(path: Pat
         assert time.monotonic() - began < 1
         go_on()
         assert await behind == "behind another"
+        computed = 0
+        for _ in range(40):
+            done = threading.Event()
+            answer = thread.submit_urgently(partial(tell, done))
+            computed += done.is_set()
+            await answer
+        assert computed >= 20, "most are computed when we go on"
         hangs = threading.Event()
         began = time.monotonic()
         slow = thread.submit_urgently(lambda _: hangs.wait(30))
@@ -625,6 +632,10 @@ async def test_who_looks_cannot_write(path: Path) -> None:
         go_on()
         with pytest.raises(DiskError):
             await thread.look(partial(note, value="x"))
+
+
+def tell(done: threading.Event, _: Database) -> None:
+    done.set()
 
 
 def noted(db: Database) -> int:

@@ -93,6 +93,7 @@ class _Client(_Quiet):
         self._unconfirmed: dict[int, Callable[[int, ReasonCode], None]] = {}
         self._arrived: deque[tuple[str, bytes, bool]] = deque()
         self._has_arrived = asyncio.Event()
+        self._reads_no_more = False
         packets.Client.replace(self._client, self._arrive)
 
     def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:
@@ -119,11 +120,23 @@ class _Client(_Quiet):
                 await handle(*self._arrived.popleft())
             if self._arrived:
                 await asyncio.sleep(0)
-            elif self._disconnected.done():
+            elif self.has_ended:
                 raise aiomqtt.MqttError("Disconnected during message iteration") from self._disconnected.exception()
+            elif self._reads_no_more:
+                return
             else:
                 self._has_arrived.clear()
                 await self._has_arrived.wait()
+
+    def read_no_more(self) -> None:
+        """Let ``read`` return when it has handed over what has arrived by now."""
+        self._reads_no_more = True
+        self._has_arrived.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection has, whoever ended it."""
+        return self._disconnected.done()
 
     async def confirm(
         self, publications: Iterable[Publication], at_once: int, confirmed: Callable[[int], None], *, with_properties: bool
@@ -162,7 +175,7 @@ class _Client(_Quiet):
         each = next(following, None)
         try:
             while each is not None or under_way:
-                if self._disconnected.done():
+                if self.has_ended:
                     raise aiomqtt.MqttError("the connection has ended")
                 progress.clear()
                 for _ in range(_HANDLED_AT_ONCE):
@@ -189,7 +202,7 @@ class _Client(_Quiet):
 
     def heed_end(self) -> None:
         """How the connection ended is known: else a future that nobody asked would say it, with a traceback."""
-        if self._disconnected.done() and not self._disconnected.cancelled():
+        if self.has_ended and not self._disconnected.cancelled():
             self._disconnected.exception()
 
     def _publish(self, publication: Publication, *, with_properties: bool) -> int:
@@ -322,10 +335,13 @@ class Session:
         tasks = (reading, overdue, renewal)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # What has arrived is confirmed, and does not come again.
+            client.read_no_more()
+            await asyncio.wait((reading,), timeout=_CALL_TIMEOUT_S)
+            if reading.done():
+                await reading
             if overdue in done:
                 raise aiomqtt.MqttError("the broker does not confirm what it is sent")
-            if reading in done:
-                await reading
         finally:
             for task in tasks:
                 task.cancel()
@@ -363,7 +379,8 @@ class Session:
         try:
             await send(client)
         except aiomqtt.MqttError as error:
-            if client is self._client:  # and not one of before, whose time-outs say nothing about today's
+            # Not one of before, whose time-outs say nothing about today's; and whoever reads notices an end by itself.
+            if client is self._client and not client.has_ended:
                 self._overdue.set()
             raise BrokerLost(f"did not confirm ({printable(error)}).", where="broker") from error
 

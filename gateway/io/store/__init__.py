@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,10 +83,10 @@ class Store:
 
     async def commit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> bool:
         """Ledger and outbox rows of one step together; on disk when this returns True. False: its events are lost and counted."""
-        return await (await self.submit(step, quality=quality, wall_ms=wall_ms))
+        return await (await self.submit(step, quality=quality, wall_ms=wall_ms))()
 
-    async def submit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> Awaitable[bool]:
-        """The same for whoever does something else meanwhile; what this returns is to be awaited.
+    async def submit(self, step: Step, *, quality: ClockQuality, wall_ms: int) -> Callable[[], Awaitable[bool]]:
+        """The same for whoever does something else meanwhile; what this returns gives the answer.
 
         Steps are kept in the order of the calls, of which several may wait: the next is decided while one is on its way to the
         disk. The rows are made here and not in the database thread, which would get Python's lock late and keep it long; at once
@@ -93,7 +94,9 @@ class Store:
         """
         async with self._in_order:
             work, events = await self._kept(step, quality, wall_ms)
-            return self._on_disk(self._thread.submit_urgently(work), step, events, wall_ms)
+            written = self._thread.submit_urgently(work)
+        written.add_done_callback(_heed)
+        return partial(self._on_disk, written, step, events, wall_ms)
 
     async def _on_disk(self, written: Awaitable[None], step: Step, events: int, wall_ms: int) -> bool:
         try:
@@ -381,6 +384,12 @@ def _unused_bytes(db: Database) -> int:
 
 def _nothing(_: Database) -> None:
     pass
+
+
+def _heed(written: asyncio.Future[None]) -> None:
+    """Whoever waited may have been cancelled: then nobody else asks how it ended, which asyncio would complain of."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _epoch(db: Database) -> str:
