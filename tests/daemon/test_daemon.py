@@ -12,6 +12,7 @@ from gateway.core.model import ClockQuality, Instant, Shop
 from gateway.daemon import Daemon
 from gateway.io.clock import SystemClock
 from gateway.io.store import Store
+from tests.daemon.test_beacons import Gateway
 
 LAST_YEAR_MS = 1_758_000_000_000
 YEARS_AHEAD_MS = 2_200_000_000_000
@@ -64,3 +65,18 @@ async def test_a_clock_that_is_not_synchronised_makes_nothing_old_enough_to_dele
     await running
     with closing(sqlite3.connect(path)) as connection:
         assert (connection.execute("SELECT count(*) FROM ledger").fetchone()[0] == 1) is kept
+
+
+async def test_what_was_deleted_is_gone_from_the_log_within_the_hour(tmp_path: Path) -> None:
+    """SQLite overwrites its log from the front, and what stood behind would stay for as long as the log does not grow again."""
+    left = b"8a4061daf88a329d"
+    gateway = Gateway(tmp_path)
+    async with gateway() as running:
+        with closing(sqlite3.connect(running.settings.database_path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = 1")
+            connection.execute("INSERT INTO meta VALUES ('left', ?)", [left.decode()])
+            connection.execute("DELETE FROM meta WHERE key = 'left'")
+            files = [path for path in tmp_path.iterdir() if path.name.startswith("gateway.db")]
+            assert any(left in path.read_bytes() for path in files)
+        await running.time_passes(3_700)
+        assert not any(left in path.read_bytes() for path in files)
