@@ -593,7 +593,7 @@ async def test_who_is_in_a_hurry_lends_the_thread_a_moment_and_no_more(path: Pat
             answer = thread.submit_urgently(partial(tell, done))
             computed += done.is_set()
             await answer
-        assert computed >= 20, "most are computed when we go on"
+        assert computed, "unlent, not one is computed when we go on; lent, how many depends on who else is at work"
         hangs = threading.Event()
         began = time.monotonic()
         slow = thread.submit_urgently(lambda _: hangs.wait(30))
