@@ -14,6 +14,8 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 16
 _BRACKETS = re.compile(rb'(?>"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[^"\[\]{}]+)*+([\[\]{}]+|\Z)', re.DOTALL)
 """Brackets behind strings, also one that never ends, and whatever else is no bracket. Nothing is tried twice: it is one pass."""
+_NEITHER = bytes(set(range(256)) - set(b'"[]{}'))
+"""What is neither a quote nor a bracket, and says nothing of depth where no backslash is."""
 
 
 def parse(payload: bytes | str, where: str) -> dict[str, Any]:
@@ -42,6 +44,9 @@ def canonical(value: object) -> bytes:
 
 def _depth(raw: bytes) -> int:
     """Deepest nesting of brackets outside of strings."""
+    if b"\\" not in raw:
+        # A string of a megabyte takes the expression 5 ms, in which no other thread computes.
+        raw = raw.translate(None, _NEITHER)
     depth = deepest = 0
     for byte in b"".join(_BRACKETS.findall(raw)):
         if byte in b"[{":

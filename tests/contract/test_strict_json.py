@@ -81,9 +81,20 @@ def test_sixteen_levels_are_deep_enough_and_seventeen_too_deep() -> None:
         parse(nested(MAX_DEPTH + 1), "test")
 
 
-def test_brackets_in_texts_are_no_nesting() -> None:
-    value = {"a": "[" * 50, "b": '"' + "{" * 50, "c": '\\"[[[[[[[[[[[[[[[[[[', "d\\": "\\"}
+@pytest.mark.parametrize(
+    "value", [{"a": "[" * 50, "b": "{" * 50}, {"a": "[" * 50, "b": '"' + "{" * 50, "c": '\\"[[[[[[[[[[[[[[[[[[', "d\\": "\\"}]
+)
+def test_brackets_in_texts_are_no_nesting(value: dict[str, str]) -> None:
     assert parse(json.dumps(value), "test") == value
+
+
+@pytest.mark.parametrize("text", ["", "ä ]}", '"', "\\", '\\"]]'])
+def test_texts_hide_no_nesting(text: str) -> None:
+    value: object = text
+    for _ in range(MAX_DEPTH):
+        value = [text, value, text]
+    with pytest.raises(Untrusted, match="deeper than 16"):
+        parse(json.dumps({"a": value}, ensure_ascii=False), "test")
 
 
 def test_a_mebibyte_is_accepted_and_one_byte_more_is_not() -> None:

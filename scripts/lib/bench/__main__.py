@@ -61,6 +61,8 @@ def main() -> int:
     figures: list[Figure] = []
     for name in options.subjects or SUBJECTS:
         print(f"measuring {name}{' interpreted' if effort.only_limited else ''} …", file=sys.stderr, flush=True)
+        # What installing, compiling and the subject before have left for the disk would be waited for by this one's flushes.
+        os.sync()
         found = _in_a_process_of_its_own(name, effort)
         figures += _beside_interpreted(found, name, quick=options.quick) if name in _MADE_FASTER and is_compiled() else found
         pace.append(pace_ns())
