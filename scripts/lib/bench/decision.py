@@ -9,9 +9,11 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +63,7 @@ class Run(NamedTuple):
 def measure(effort: Effort) -> list[Figure]:
     """At both paces, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool, _idle(context) as idle_ms:
         quiet_s = _QUIET_TIMES * effort.seconds
         quiet = pool.submit(_run, QUIET, quiet_s, None).result()
         busy = pool.submit(_run, BUSY, effort.seconds, SWAPPED).result()
@@ -86,7 +88,9 @@ def measure(effort: Effort) -> list[Figure]:
             20,
             means="wall time for which the event loop let a task wait that sleeps 1 ms at a time (with what the machine's other "
             f"processes took): {quiet.stall_ms:.1f} at 1,000/s, {busy.stall_ms:.1f} at 20,000/s, {busy.swap_stall_ms:.1f} there "
-            "while a roster of 50,000 and a catalogue of 1,000 promotions are taken over",
+            "while a roster of 50,000 and a catalogue of 1,000 promotions are taken over; the same of a process that does "
+            "nothing else, meanwhile, is the machine's own part",
+            beside=f"an idle process {max(idle_ms):.1f}",
         ),
         Figure(
             "swap_50000_s",
@@ -116,6 +120,30 @@ def _decision(run: Run, size: Scene, seconds: int) -> Figure:
         f"{run.late_ms:.0f} ms late; of five bare writes a second the worst took {run.worst_fsync_ms:.1f} ms",
         beside=f"a bare fdatasync {run.fsync_ms:.1f}",
     )
+
+
+@contextlib.contextmanager
+def _idle(context: SpawnContext) -> Iterator[list[float]]:
+    """Has a process sleep 1 ms at a time as long as this lasts; afterwards the list holds its longest oversleeping in ms."""
+    here, there = context.Pipe()
+    process = context.Process(target=_sleep, args=(there,))
+    process.start()
+    oversleeping_ms: list[float] = []
+    try:
+        yield oversleeping_ms
+    finally:
+        here.send(None)
+        oversleeping_ms.append(here.recv())
+        process.join()
+
+
+def _sleep(until_told: Connection) -> None:
+    worst_s = 0.0
+    while not until_told.poll():
+        before = time.perf_counter()
+        time.sleep(_HEARTBEAT_S)
+        worst_s = max(worst_s, time.perf_counter() - before - _HEARTBEAT_S)
+    until_told.send(1000 * worst_s)
 
 
 def _run(size: Scene, seconds: int, swapped: Scene | None) -> Run:
