@@ -129,6 +129,7 @@ def pages(root: Path) -> list[Path]:
 # ---- what may differ from run to run ------------------------------------------------------------------------------------------
 
 _VARIES = (
+    (r"\b(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day (?=\d{4}-\d\d-\d\d)", ""),
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?=\d{4}-\d\d-\d\d)", ""),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z|[+-]\d\d:\d\d)?", "<time>"),
     (r"\b\d\d:\d\d:\d\d\b", "<clock>"),

@@ -797,6 +797,22 @@ def test_work_that_fails_in_a_shared_file_changes_nothing(path: Path) -> None:
     assert transact(path, GATEWAY, lambda db: db.execute("SELECT count(*) FROM meta WHERE key = 'a'").fetchone()[0]) == 0
 
 
+def test_who_reads_before_writing_in_a_shared_file_keeps_the_others_waiting(path: Path) -> None:
+    """Who had read only would be refused at the first row, because another process had written between: "database is locked"."""
+    others = threading.Thread(target=lambda: transact(path, GATEWAY, partial(note, value="another's")))
+
+    def work(db: Database) -> int:
+        found = noted(db)
+        others.start()
+        others.join(0.3)
+        note(db, "ours")
+        return found
+
+    assert transact(path, GATEWAY, work) == 0
+    others.join(30)
+    assert transact(path, GATEWAY, noted) == 2
+
+
 # ---- corruption ---------------------------------------------------------------------------------------------------------------
 
 

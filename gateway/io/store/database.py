@@ -199,11 +199,23 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
+@contextlib.contextmanager
+def _transaction(database: Database) -> Iterator[None]:
+    # At once: what has been read is no basis for writing if another process writes between the two, and SQLite then refuses it.
+    database.conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.conn.execute("COMMIT")
+    except BaseException:
+        database.conn.rollback()
+        raise
+
+
 def transact(path: Path, migrations: Migrations, work: Callable[[Database], T]) -> T:
     """One transaction in a file that another process may have open too; ``DiskError`` when the disk fails."""
     database = open_database(path, migrations, check=False)
     try:
-        with database.atomic():
+        with _transaction(database):
             return work(database)
     except sqlite3.OperationalError as error:
         raise DiskError(f"the database failed ({error}).", where=str(path), do="Check disk and free space.") from error
@@ -384,17 +396,10 @@ class DatabaseThread:
 
     def _transact(self, calls: list[_Call]) -> list[Any]:
         assert self._database is not None
-        connection = self._database.conn
         try:
-            # At once: what has been read is no basis for writing if another process writes between the two.
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(self._database):
                 results = [call.work(self._database) for call in calls]
                 self._flushes.set()
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.rollback()
-                raise
         except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise
