@@ -9,6 +9,7 @@ readonly RADIO_UNIT=gateway-radio.service RADIO_ACCOUNT=gateway-radio
 readonly RADIO_RULES=70-beacon-gateway-radio.rules RULES_DIR=/etc/udev/rules.d
 readonly COMMAND=/usr/local/bin/gateway COMPLETION=/usr/local/share/bash-completion/completions/gateway
 readonly BROKER_FILE=/etc/mosquitto/conf.d/beacon-gateway.conf
+readonly BROKER_MARK="# Made by the beacon gateway's install.sh."
 readonly NEEDED_MIB=400
 # EX_UNAVAILABLE: not on this machine. EX_TEMPFAIL: a person can mend it and call again.
 readonly NOT_HERE=69 TRY_AGAIN=75
@@ -262,11 +263,20 @@ remove_all_but() {
   find "$RELEASES" -mindepth 1 -maxdepth 1 ! -path "$1" -exec rm -rf {} +
 }
 
+# Whose first line another hand has written is another's.
+broker_file_is_ours() {
+  [[ $(head -n 1 "$BROKER_FILE") == "$BROKER_MARK" ]]
+}
+
 set_up_broker() {
   install_packages mosquitto
+  if [[ -e $BROKER_FILE ]] && ! broker_file_is_ours; then
+    say "$BROKER_FILE is somebody else's and stays as it is: look whether it has the settings of docs/operator.md."
+    return
+  fi
   # Debian's defaults forget acknowledged messages when the power goes, and drop a subscriber's after 1000.
-  cat >"$scratch/broker" <<'TEXT'
-# Made by the beacon gateway's install.sh.
+  cat >"$scratch/broker" <<TEXT
+$BROKER_MARK
 autosave_interval 1
 autosave_on_changes true
 max_queued_messages 100000
@@ -372,7 +382,7 @@ uninstall_gateway() {
   rmdir "${COMPLETION%/*}" "${COMPLETION%/*/*}" 2>/dev/null || true
   [[ ! -L $COMMAND || $(readlink "$COMMAND") != "$HOME_DIR"/* ]] || rm -f "$COMMAND"
   rm -rf "$HOME_DIR"
-  if [[ -e $BROKER_FILE ]]; then
+  if [[ -e $BROKER_FILE ]] && broker_file_is_ours; then
     rm -f "$BROKER_FILE"
     ! systemd_runs || systemctl --quiet try-restart mosquitto.service || true
   fi

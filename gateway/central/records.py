@@ -155,6 +155,22 @@ def _receipt_items(db: Database) -> None:
     )
 
 
+@CENTRAL(name="0008_receipts_by_app")
+def _receipts_by_app(db: Database) -> None:
+    # Each app numbers its own: of two that begin with "1" the second's was taken for a repetition.
+    db.execute("ALTER TABLE receipt RENAME TO receipt_before")
+    db.execute(
+        """CREATE TABLE receipt (id TEXT, inbox TEXT, offer TEXT NOT NULL, state TEXT NOT NULL, time_ms INTEGER NOT NULL,
+            PRIMARY KEY (inbox, id)) STRICT"""
+    )
+    db.execute(
+        "INSERT INTO receipt (id, inbox, offer, state, time_ms) SELECT id, inbox, offer, state, time_ms FROM receipt_before"
+    )
+    db.execute("DROP TABLE receipt_before")
+    db.execute("CREATE INDEX receipt_offer ON receipt (offer)")
+    db.execute("CREATE INDEX receipt_inbox ON receipt (inbox, state)")
+
+
 # ---- events -------------------------------------------------------------------------------------------------------------------
 
 

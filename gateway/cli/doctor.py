@@ -35,6 +35,7 @@ FAILED_EXIT_CODE = 75
 _HELPER_S = 3
 _LITTLE_DISK_MIB = 200
 _MIB = 1024 * 1024
+_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _SIGNS = {"ok": "ok", "warning": "WARN", "failed": "FAIL"}
 
 
@@ -289,4 +290,7 @@ async def _broker(settings: Settings) -> Check:
         return _of("broker", TryAgain("the broker does not answer in time.", where=where))
     if central != "online":
         return _warning("broker", f"{where} answers, central is {central}", "Start gateway central where it belongs.")
+    if settings.broker.tls_ca_file is None and settings.broker.host not in _THIS_MACHINE:
+        do = "Set broker.tls_ca_file: passwords and pseudonyms can be read on the way."
+        return _warning("broker", f"{where} answers, central is online, and nothing is encrypted", do)
     return _ok("broker", f"{where} answers, central is online")

@@ -5,7 +5,7 @@ from string import Template
 from gateway.contract import examples, strict_json
 from gateway.contract.downlinks import DOMAIN_TAG, MAX_RECORDS_PER_CHUNK, MAX_SHOPPERS, RECORD_BYTES
 from gateway.contract.messages import CONTENT_TYPE
-from gateway.contract.settings import Broker, CentralSettings
+from gateway.contract.settings import Broker, CentralSettings, Storage
 
 _DESCRIPTION = Template("""\
 What crosses the MQTT broker between the gateways in a shop, the central service that grants their offers, the
@@ -30,6 +30,7 @@ required.
   or lone surrogates. This holds for what is inside `data_base64`, too.
 - Times are RFC 3339 with a zone (`Z` or an offset).
 - What is invalid has no effect: the gateway notes it in its log and keeps what was in force. Nobody answers it.
+- A GTIN (8, 12, 13 or 14 digits) has the check digit of GS1 as its last, and is invalid with another.
 - A type ends with its version; a change that old readers would misread is a new type. Keep and acknowledge an event
   whose type you do not know like any other, or everything behind it stays unacknowledged and comes again and again.
 
@@ -46,10 +47,14 @@ broker's access rules forbid as if it were delivered; MQTT 5 answers with a reas
 
 Keep a persistent session under a client identifier of your own (MQTT 5: clean start off and a session expiry; 3.1.1:
 clean session off), so that the broker holds what comes while you are away. Gateways do, as `gw-{store}-{gateway}`. A
-broker's access rules should let a gateway write below `stores/{store}/up/` and read below `stores/{store}/down/`,
-`central/state` and, of the other gateways of its store, `status` and `sighting`; an app read its own inbox's `offer`
-and write its `receipt` and `wish`; each till, web shop and CRM write only what is its own; and only central write what
-central sends.
+broker's access rules should let a gateway write below `stores/{store}/up/{gateway}/` alone, and read its store's
+catalogue, roster and contexts (`stores/{store}/down/catalogue`, `…/roster/#`, `…/shopper/#`), what is for itself
+(`stores/{store}/down/{gateway}/#`), `central/state` and, of the other gateways of its store, `status` and `sighting`;
+central read of what gateways send all but `sighting`; an app read its own inbox's `offer` and write its `receipt` and
+`wish`; each till, web shop and CRM write only what is its own; whoever shows the staff its messages read
+`stores/{store}/staff`; and only central write what central sends.
+
+A connection names its account by user name and password, or by a client certificate, as the broker wants it.
 
 ## Central, step by step
 
@@ -85,8 +90,11 @@ nothing to do with those before.
   stored. A central that has lost its database goes on from there.
 - **A tombstone** (`tombstone.v1`) stands for a number whose event was erased or dropped. It counts as delivered like
   any other; the number may have come as an event before.
-- An event does not expire: late events are stored, too. `history` says that one had to wait, `timequality` how far its
-  time is to be believed.
+- An event does not expire on its way: late ones are stored, too. `history` says that one had to wait, `timequality` how
+  far its time is to be believed.
+- A gateway does not keep everything for ever. An event that names a shopper and that central has not acknowledged within
+  $keep_days days (a setting, may be less) is dropped, and so is what the gateway's disk or its quota cannot hold. Tombstones
+  come in their place.
 
 ## Offers
 
@@ -98,7 +106,11 @@ proposes (`offer.matched.v1`). Central grants or refuses once for each `offer`, 
   to the same shopper under another `offer`: refuse with `already_granted` or `push_spent`.
 - After `deadline` the answer is a refusal, `late`. A gateway that has no decision by then notes `late` by itself.
   Decisions carry the deadline as `expirytime`. Keep the clocks synchronised: both sides compare with their own.
-- A refusal names one of the reasons of the schema; any other makes the decision invalid.
+- A refusal names one of the reasons of the schema; any other makes the decision invalid. What follows from each at the
+  gateway stands there.
+- A proposal whose `push` is false makes no phone ring. Of kind `info` it never does, and it is shown where the shopper is.
+  Of any other kind the visit's push was spent, or these are quiet hours: it lies on the app's shelf, and central sends it
+  with `push` false and `shelf` true.
 - Granted, the offer goes to the inbox of the app behind the pseudonym (`app.offer.v1`): QoS 1, not retained, `id` the
   offer's, with the deadline as `expirytime`. Send it again until the app's first receipt or the deadline (the reference
   service: after $again_s s, then after twice as long each time). The app shows an offer once by its `id`, and none
@@ -123,9 +135,11 @@ each pseudonym, not retained.
   again at every change during the visit, at a gateway's birth and at central's start.
 - It is whole and replaces the one before. The highest `version` counts, per shopper: it may come late, twice or out of
   order. Choose versions that do not fall when central loses its database, such as wall milliseconds.
-- Gateways keep it in memory alone, for as long as the visit needs it, and forget it with consent. Send none of a shopper
-  who has not consented to offers. Whoever has consented to offers alone starts no visit that central hears of; her first
-  proposal is the occasion.
+- Gateways keep it in memory alone, for as long as the visit needs it, half an hour where no visit has begun, and forget it
+  with consent. Send none of a shopper who has not consented to offers.
+- Whoever has consented to offers alone starts no visit that central hears of. When her app says that it has met the store
+  (check-in, see Rosters), send her context right after the delta; else her first proposal is the occasion, and until the
+  context is there what asks for one is withheld.
 
 ## Several gateways
 
@@ -145,7 +159,7 @@ greater one than its own; a technician's command makes a gateway claim the next 
 
 ## Signing
 
-Catalogue and roster come in a signed envelope, which is verified before what is inside is parsed.
+Catalogue, roster and contexts come in a signed envelope, which is verified before what is inside is parsed.
 
 1. Write the document as JSON: the bytes. Any spacing and order of keys will do, the signature covers these very bytes.
 2. `signature` = Ed25519 (RFC 8032) over the domain tag and then the bytes. The tag is the ASCII text `$domain_text` and
@@ -187,7 +201,8 @@ of a shopper, without consent to offers only presence, without both nothing.
   delta's version some seconds later: deltas are not retained, and who missed one catches up by it.
 - Gateways whose operator has not completed the privacy settings do not subscribe to rosters.
 
-The catalogue is one message, replaced whole: raise `version` with every change, sign it again long before `not_after`
+The catalogue is one message, replaced whole, and refused whole for one promotion that is not valid; what a promotion
+must be beyond its schema, its description there says. Raise `version` with every change, sign it again long before `not_after`
 (the reference service: every day, for a week).
 """)
 
@@ -197,6 +212,7 @@ DESCRIPTION = _DESCRIPTION.substitute(
     max_depth=strict_json.MAX_DEPTH,
     resend_s=Broker().resend_after_s,
     in_flight=Broker().max_in_flight,
+    keep_days=Storage().keep_ledger_days,
     again_s=CentralSettings.model_fields["offer_resend_s"].default,
     domain_text=DOMAIN_TAG.rstrip(b"\0").decode(),
     domain_hex=DOMAIN_TAG.hex(" "),

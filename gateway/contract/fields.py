@@ -79,7 +79,7 @@ GatewayId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 """Zones, anchors, tags: what a technician types."""
 InboxId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""Names the inbox of one app installation; central gives it, and no gateway ever learns it."""
+"""Names the inbox of one app installation, unlike any other; app and central agree on it, and no gateway ever learns it."""
 PromotionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,50}$")]
 """At most 50 characters (Google Merchant promotions feed, promotion_id)."""
 Language = Literal["de", "en"]

@@ -152,7 +152,8 @@ class OfferMatchedData(Strict):
     kind: PromotionKind
     """As in the catalogue."""
     push: bool
-    """Whether the phone may ring; false for ``info``, which only appears."""
+    """Whether the phone may ring. False for ``info``, which only appears, and for anything that would ring but may not, because
+    the visit's push is spent or these are quiet hours: that is for the app's shelf."""
     visit: OpaqueId
     """The visit that it belongs to; a gateway that lost its database names visits anew."""
     shopper: Pseudonym
@@ -465,7 +466,10 @@ shopper has had it as often as ``weekly_cap`` or ``lifetime_cap`` allows. ``cap_
 over from another. ``holdout``: the shopper belongs to those who do not get it, so that its effect can be measured.
 ``muted_category``: two offers of its category were dismissed within 30 days. ``stopped``: the shopper has complained.
 
-After ``already_granted`` and ``push_spent`` push and cap stay spent at the gateway; any other reason gives them back.
+After ``already_granted`` and ``push_spent`` push and cap stay spent at the gateway; any other reason gives them back. After
+``holdout``, ``cap_week``, ``cap_lifetime``, ``cap_store``, ``cap_chain``, ``muted_category`` and ``stopped`` the promotion is not
+proposed to this shopper again on this day. A proposal that nobody answered before its deadline stays spent: a decision that comes
+later changes nothing.
 """
 
 

@@ -61,7 +61,7 @@ def _names_a_product(value: str) -> str:
 
 _GTIN_14 = 14
 DigitalLink = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_names_a_product)]
-"""A web address that names a product (GS1 Digital Link): https://id.gs1.org/01/04006381333931, or with a domain of one's own."""
+"""A web address that names a product (GS1 Digital Link), as in https://id.gs1.org/01/04006381333931: any domain, /01/, a GTIN with 14 digits."""
 
 
 class Image(Strict):
@@ -85,8 +85,11 @@ class Promotion(Strict):
     """One rule of the retailer.
 
     A rule that does not fit together is refused, and with it the whole catalogue: zones or tags must be named unless a visit
-    triggers it, a code belongs to ``generic_code``, a dwell time to ``dwell`` and a number to ``nth_visit``, each in both
-    directions, caps must not be greater for less time, and effective dates must not end before they begin.
+    triggers it; a code belongs to ``generic_code``, a dwell time to ``dwell`` and a number to ``nth_visit``, each in both
+    directions; ``percent_off`` and ``money_off_amount`` exclude one another; caps must not be greater for less time, nor for a
+    store than for the chain; ``reservation_s`` belongs to a quantity; pickup and service have no ``holdout_percent``; dates must
+    not end before they begin, and display and effective dates must have a moment in common; ``old_price`` belongs to ``price``,
+    in the same currency; an audience has at most 8 levels and 64 leaves; and no ``promotion_id`` occurs twice.
     """
 
     promotion_id: PromotionId

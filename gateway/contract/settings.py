@@ -39,6 +39,7 @@ class Privacy(Strict):
     controller: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
     """Name of the retailer (GDPR article 4(7))."""
     contact: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    """Where shoppers ask for their rights, such as an e-mail address."""
     dpia_ack: bool = False
     """True once the data protection impact assessment (GDPR article 35) has been made."""
 
@@ -58,17 +59,26 @@ class Broker(Strict):
     """The MQTT broker; the same contract runs on MQTT 5 and 3.1.1."""
 
     host: Annotated[str, Field(min_length=1)] = "localhost"
+    """Its name, as its certificate has it, or its address."""
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    """8883 is usual with TLS."""
     protocol: Literal["5", "3.1.1"] = "5"
+    """Version of MQTT. With 3.1.1 a broker does not say that it forbids a publication."""
     username: str | None = None
+    """Of the account there. Absent: as nobody, or as whom the certificate names."""
     password_file: Path | None = None
     """A file that only the service user can read; systemd credentials fit ($CREDENTIALS_DIRECTORY)."""
     tls_ca_file: Path | None = None
-    """Given: TLS, and the broker's certificate must come from here."""
+    """Given: TLS, and the broker's certificate must come from here (/etc/ssl/certs/ca-certificates.crt for public authorities).
+    Absent: nothing is encrypted, the password neither."""
     tls_cert_file: Path | None = None
+    """The client's own certificate, where the broker asks for one."""
     tls_key_file: Path | None = None
+    """Its key. Absent: it is in the certificate's file."""
     keepalive_s: Annotated[int, Field(ge=5, le=300)] = 30
+    """A broker that says nothing for 1.3 times as long is given up, and connected to anew."""
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many publications wait for the broker's PUBACK at once."""
     resend_after_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """An event is sent again this long after the broker took it, unless central has acknowledged it."""
 
@@ -77,6 +87,7 @@ class Trust(Strict):
     """The central service's public keys, pinned: the current one and the next."""
 
     public_keys: Annotated[tuple[PublicKeyHex, ...], Field(max_length=2)] = ()
+    """What `gateway central key` prints. Without one no offer and no shopper is believed in."""
 
 
 AdapterName = Annotated[str, StringConstraints(pattern=r"^(hci[0-9]{1,2}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5})$")]
@@ -86,6 +97,7 @@ class Receiver(Strict):
     """One Bluetooth adapter of this machine; ``name`` is its anchor in the shop file."""
 
     name: Name
+    """Of its anchor, unlike any other receiver's of the shop."""
     adapter: AdapterName | None = None
     """Its address (bluetoothctl list), or its number, as in hci0: then the adapter that had this number when it was first
     seen, even if it has another one later. Absent: the first that is powered and nobody else's."""
@@ -128,7 +140,7 @@ class ForeignReceivers(Strict):
     prefix: TopicPrefix | None = None
     """Of its topics; absent: as it comes out of the box (espresense, home, paretoanywhere)."""
     broker: Broker | None = None
-    """Absent: the gateway's own broker, in a session of its own."""
+    """With the keys of [broker]. Absent: the gateway's own, in a session of its own."""
     receivers: Annotated[dict[ForeignName, Name], Field(max_length=256)] = {}
     """Its name of a receiver → the anchor in the shop file. Absent: the shop's receivers that nobody else claims, named alike."""
     silence_s: Annotated[int, Field(ge=10, le=3600)] = 90
@@ -139,8 +151,9 @@ class Chain(Strict):
     """Identifiers that the whole chain shares."""
 
     beacon_uuid: UuidText | None = None
+    """Of the chain's iBeacons: what `gateway beacon add` takes where no --uuid is given."""
     service_uuid16: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
-    """Given: the token's form S is recognised."""
+    """Given: the token's form S is recognised. In TOML hexadecimal is 0xFFF0."""
     company_id: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
     """Given: the token's form M is recognised."""
 
@@ -176,37 +189,47 @@ class Presence(Strict):
     hold_s: Annotated[float, Field(ge=0, le=30)] = 0.6
     """For how long it must be so when somebody was in no zone before; a zone of the shop may have its own time."""
     visit_gap_s: Annotated[int, Field(ge=60, le=14_400)] = 1800
+    """Whoever is not heard for so long has ended the visit. The same number at central."""
 
 
 class Storage(Strict):
     """Limits of the database."""
 
     quota_mib: Annotated[int, Field(ge=1, le=16_384)] = 512
+    """What the database may take. Events beyond it are dropped, and central is told which."""
     keep_ledger_days: Annotated[int, Field(ge=1, le=7)] = 7
-    """After this many days the pseudonym is removed from the ledger; the row stays countable."""
+    """After this many days the pseudonym is removed from the ledger; the row stays countable. An event that names a shopper and
+    that central has not taken by then is dropped: with 1 a weekend without central costs the weekend's events."""
 
 
 class Settings(Strict):
     """Everything `gateway run` is told."""
 
     store: StoreId
+    """The shop: GLN-13 or a short name."""
     store_number: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
-    """The store in the token's key derivation; central maps the GLN to it."""
+    """The store in the token's key derivation; central maps the GLN to it. Nobody is recognised unless central and the apps have
+    the same."""
     day_start_s: Annotated[int, Field(ge=-86_400, le=86_400, multiple_of=900)] = 0
-    """Seconds after 00:00 UTC at which the store's day begins."""
+    """Seconds after 00:00 UTC at which the store's day begins. Nobody is recognised unless central and the apps have the same."""
     gateway: GatewayId
+    """This machine, unlike any other in the shop."""
     time_zone: TimeZone = "Europe/Berlin"
+    """Of the shop; what is said of hours and weekdays in promotions is meant in it."""
     state_dir: Path = _STATE_DIR
+    """Database, shop file and what has been learnt."""
     shop_file: Path | None = None
-    """Absent: shop.json in the state folder."""
+    """Zones and anchors. Absent: shop.json in the state folder."""
     control_socket: Path | None = None
-    """Absent: control.sock in /run/beacon-gateway, or in the state folder where that is not the usual one."""
+    """Where the command line talks to it. Absent: control.sock in /run/beacon-gateway, or in the state folder where that is not
+    the usual one."""
     role: Literal["decide", "receive"] = "decide"
     """What it does until a command says otherwise (gateway takeover). ``decide``: decides, unless another gateway of the store
     does so already; ``receive``: hears for the one that decides. One decides, however many hear."""
     mode: Literal["live", "listen-only"] = "live"
     """``listen-only`` measures visits and withholds every promotion."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What the journal gets, and what is worse."""
     privacy: Privacy = Privacy()
     broker: Broker = Broker()
     trust: Trust = Trust()
@@ -272,10 +295,13 @@ class CentralSettings(Strict):
     """Everything `gateway central` is told."""
 
     state_dir: Path = Path("/var/lib/beacon-central")
+    """Database and signing key."""
     broker: Broker = Broker()
     stores: Annotated[dict[StoreId, "CentralStore"], Field(min_length=1)]
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What the log gets, and what is worse."""
     visit_gap_s: Annotated[int, Field(ge=60, le=14_400)] = 1800
+    """Whoever is not heard for so long has ended the visit. The same number at the gateways (presence.visit_gap_s)."""
     roster_days: Annotated[int, Field(ge=1, le=7)] = 2
     """Today and the days after it for which keys are sent down."""
     offer_resend_s: Annotated[int, Field(ge=1, le=3600)] = 10
@@ -286,13 +312,18 @@ class CentralStore(Strict):
     """What central must know of one store."""
 
     store_number: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+    """As in the settings of the store's gateways, and as the apps are told."""
     day_start_s: Annotated[int, Field(ge=-86_400, le=86_400, multiple_of=900)] = 0
+    """Seconds after 00:00 UTC at which the store's day begins; as in the settings of its gateways, and as the apps are told."""
     pushes_per_visit: Annotated[int, Field(ge=0, le=10)] = 1
+    """How many proposed pushes are granted in one visit. A gateway proposes one."""
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "EUR"
     """Of the tills' receipts (ISO 4217)."""
     time_zone: TimeZone = "Europe/Berlin"
+    """Of the store."""
     quiet_hours: QuietHoursEntry | None = None
-    """In the store's time zone: nothing is pushed, then or later; the shelf may show it."""
+    """As in { start = "20:00", end = "08:00" }, in the store's time zone: nothing is pushed, then or later; the shelf may show
+    it."""
 
 
 CentralSettings.model_rebuild()

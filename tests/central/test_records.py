@@ -201,6 +201,26 @@ def test_receipts_are_taken_once_and_for_own_offers_only(db: Database) -> None:
     assert db["receipt"].count == 2
 
 
+def test_two_apps_may_give_their_receipts_the_same_ids(db: Database) -> None:
+    for offer, inbox in (("o1", "anna"), ("o2", "ben")):
+        decide(db, offer, inbox=inbox)
+        assert records.keep_receipt(db, "1", inbox, offer, "shown", NOW_MS)
+    assert db["receipt"].count == 2
+
+
+def test_receipts_of_earlier_versions_are_kept(tmp_path: Path) -> None:
+    earlier = Database(tmp_path / "central.db")
+    CENTRAL.apply(earlier, stop_before="0008_receipts_by_app")
+    earlier.execute("INSERT INTO receipt VALUES ('r1', 'anna', 'o1', 'shown', ?)", [NOW_MS])
+    earlier.conn.commit()
+    earlier.conn.close()
+    kept = open_database(tmp_path / "central.db", CENTRAL)
+    assert kept.execute("SELECT id, inbox, offer, state, time_ms FROM receipt").fetchall() == [
+        ("r1", "anna", "o1", "shown", NOW_MS)
+    ]
+    kept.conn.close()
+
+
 # ---- people, promotions, versions ---------------------------------------------------------------------------------------------
 
 

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from gateway.contract import settings
+from gateway.contract.fields import Strict
 from gateway.contract.settings import CentralSettings, Privacy, Settings, read_settings
+from gateway.contract.settings_page import settings_page
 from gateway.errors import ConfigurationError
 
+ROOT = Path(__file__).parents[2]
 LEAST = 'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\n'
 CENTRAL = "[stores.demo]\nstore_number = 4711\n"
 
@@ -135,3 +139,16 @@ def test_a_path_that_cannot_be_read_is_no_traceback(tmp_path: Path, place: str) 
     with pytest.raises(ConfigurationError) as caught:
         read_settings(tmp_path / place, Settings)
     assert (caught.value.exit_code, caught.value.do != "") == (78, True)
+
+
+def test_the_page_of_all_settings_is_what_the_code_says() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text("utf-8") == settings_page(), "Type: scripts/contract"
+
+
+def test_the_page_of_all_settings_names_every_one() -> None:
+    page = settings_page()
+    models = {name: value for name, value in vars(settings).items() if isinstance(value, type) and issubclass(value, Strict)}
+    sections = {key for model in (Settings, CentralSettings) for key in model.model_fields if f"[{key}" in page}
+    for name in models.keys() - {"Strict", "QuietHoursEntry"}:
+        for key in models[name].model_fields.keys() - sections:
+            assert f"| `{key}` |" in page, f"{name}.{key}"

@@ -315,6 +315,7 @@ class Stage:
 
     async def _start(self, name: str, *words: str) -> None:
         usual = CENTRAL_TOML if words[0] == "central" else GATEWAY_TOML
+        self._load_credentials()
         program = self._program(name, self._bin / "gateway", *words, "--config", f"{self.root}{usual}")
         await program.start()
 
@@ -329,7 +330,6 @@ class Stage:
                 if what != "start" and "gateway" in self.programs:
                     await self.programs.pop("gateway").stop()
                 if what != "stop":
-                    self._load_credentials()
                     await self._start("gateway", "run")
                     control = self.gateway_db.with_name("control.sock")
                     await self._until(control.exists, "the gateway answers")
@@ -342,10 +342,12 @@ class Stage:
         await writer.wait_closed()
 
     def _load_credentials(self) -> None:
-        """What LoadCredential= of a drop-in does."""
-        for drop_in in Path(self.inward("/etc/systemd/system/gateway.service.d")).glob("*.conf"):
-            for name, source in re.findall(r"^LoadCredential=(.+):(.+)$", drop_in.read_text(), re.MULTILINE):
-                target = Path(self.inward("/run/credentials/gateway.service"))
+        """What LoadCredential= of a unit or drop-in does."""
+        units = Path(self.inward("/etc/systemd/system"))
+        for file in (*units.glob("*.service"), *units.glob("*.service.d/*.conf")):
+            unit = file.name if file.suffix == ".service" else file.parent.name.removesuffix(".d")
+            for name, source in re.findall(r"^LoadCredential=(.+):(.+)$", file.read_text(), re.MULTILINE):
+                target = Path(self.inward("/run/credentials")) / unit
                 target.mkdir(exist_ok=True)
                 shutil.copy(source, target / name)
 

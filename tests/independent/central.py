@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS event (store, gateway, epoch, seq INTEGER, type, payl
 CREATE TABLE IF NOT EXISTS stream (store, gateway, epoch, stored INTEGER, PRIMARY KEY (store, gateway, epoch));
 CREATE TABLE IF NOT EXISTS offer (offer PRIMARY KEY, store, gateway, shopper, visit, promotion_id, inbox, reason, deadline REAL,
   app_payload, confirmed INTEGER DEFAULT 0);
-CREATE TABLE IF NOT EXISTS receipt (id PRIMARY KEY, inbox, offer, state);
+CREATE TABLE IF NOT EXISTS receipt (id, inbox, offer, state, PRIMARY KEY (inbox, id));
 CREATE TABLE IF NOT EXISTS claim (term INTEGER, decider, PRIMARY KEY (term, decider));
 """
 
@@ -259,6 +259,8 @@ class Central:
     def _app_offer(self, proposal: Json) -> Json:
         promotion = self._promotions()[proposal["promotion_id"]]
         same = {name: proposal[name] for name in ("offer", "promotion_id", "kind", "push", "zone", "matched_time")}
+        # What is neither a push nor mere information waits on the app's shelf.
+        same["shelf"] = not proposal["push"] and proposal["kind"] != "info"
         data = {**same, "store": self._settings.store, "title": promotion["long_title"], "text": promotion.get("text", {})}
         return _event("app.offer.v1", proposal["offer"], data=data, expirytime=proposal["deadline"])
 

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -729,6 +730,48 @@ async def test_a_password_file_that_cannot_be_used_ends_with_78(
     assert caught.value.exit_code == 78
     assert str(caught.value).startswith(f"{path}: ")
     assert what in str(caught.value)
+
+
+_NOBODY = 0xFFFFFFFF
+
+
+def access_list(*, group: int, other: int = 0, another_group: int | None = None) -> bytes:
+    """What `setfacl` would leave: the owner and account 1000 may read, and so may whom the arguments name (acl(5))."""
+    named = [] if another_group is None else [(0x08, another_group, 50)]
+    entries = [(0x01, 4, _NOBODY), (0x02, 4, 1000), (0x04, group, _NOBODY), *named, (0x10, 4, _NOBODY), (0x20, other, _NOBODY)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("acl", "is_ours"),
+    [
+        (access_list(group=0), True),
+        (access_list(group=4), False),
+        (access_list(group=0, other=4), False),
+        (access_list(group=0, another_group=4), False),
+    ],
+    ids=["a credential of systemd's", "the group", "everybody", "another group"],
+)
+async def test_an_access_list_that_names_the_service_alone_makes_no_secret_public(
+    tmp_path: Path, acl: bytes, *, is_ours: bool
+) -> None:
+    """Since systemd 254 a credential is mode 440: these are the list's mask and not the rights of a group."""
+    path = tmp_path / "password"
+    path.write_bytes(b"s3cret")
+    path.chmod(0o400)
+    try:
+        os.setxattr(path, "system.posix_acl_access", acl)
+    except OSError as error:
+        pytest.skip(f"the file system of {tmp_path} has no access lists ({error.strerror})")
+    assert path.stat().st_mode & 0o040
+    with Mosquitto(tmp_path, password=("pi-1", "s3cret")) as broker:
+        settings = broker.settings(username="pi-1", password_file=path)
+        if is_ours:
+            async with Link(settings).running() as link:
+                await link.session.publish(Publication(EVENT, b"1"))
+        else:
+            with pytest.raises(ConfigurationError, match="can be read by others"):
+                await Link(settings).session.run()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -14,12 +14,15 @@ not be lost is kept by the caller until the application acknowledges it.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol
 
 import aiomqtt
@@ -45,6 +48,12 @@ _SESSION_EXPIRY_S = 7 * 24 * 3600
 _MAX_QUEUED_INCOMING = 10_000
 _HANDLED_AT_ONCE = 5
 """Messages, in or out, between two chances for the rest of the event loop; each takes some 0.2 ms."""
+
+_ACL_ENTRY = struct.Struct("<HHI")
+"""Tag, rights, and who is meant: linux/posix_acl_xattr.h."""
+_ACL_VERSION_BYTES = 4
+_ACL_OF_MANY = {0x04, 0x08, 0x20}
+"""The file's group, another group, everybody else."""
 
 
 class Sleeper(Protocol):
@@ -489,12 +498,27 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+def _others_may_read(path: Path) -> bool:
+    """Whether anybody but the file's owner, and whom its access list names, has a right to it.
+
+    systemd lets a service's account read its credentials by such a list. Its mask stands where
+    the mode has the group's rights (acl(5)), though no group has any.
+    """
+    if not path.stat().st_mode & 0o077:
+        return False
+    try:
+        acl = os.getxattr(path, "system.posix_acl_access")
+    except OSError:
+        return True
+    return any(rights for tag, rights, _ in _ACL_ENTRY.iter_unpack(acl[_ACL_VERSION_BYTES:]) if tag in _ACL_OF_MANY)
+
+
 def _password(settings: Broker) -> str | None:
     path = settings.password_file
     if path is None:
         return None
     try:
-        if path.stat().st_mode & 0o077:
+        if _others_may_read(path):
             raise ConfigurationError("can be read by others.", where=str(path), do=f"Type: chmod 600 {path}")
         return path.read_text("utf-8").strip()
     except OSError as error:
