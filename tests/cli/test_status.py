@@ -12,9 +12,12 @@ import pytest
 
 from gateway.cli.status import screen
 from gateway.contract.control import Status
+from gateway.contract.messages import CentralState
 from gateway.daemon.status import RoomTold, next_step
 from gateway.io.store import Gap, NoRoom
+from tests.contract.examples import EVENTS
 from tests.fakes.bluez import FakeBlueZ
+from tests.fakes.mosquitto import Mosquitto
 
 WELL: dict[str, Any] = {
     "version": "0.1.0",
@@ -268,3 +271,17 @@ async def test_doctor_knows_bluetoothds_adapters(
     assert helper["state"] == "warning"
     assert "through bluetoothd only" in helper["found"]
     assert "sudo systemctl enable --now gateway-radio" in helper["do"]
+
+
+@pytest.mark.parametrize(("host", "state"), [("127.0.0.1", "ok"), ("127.1", "warning")], ids=["here", "not known to be here"])
+async def test_doctor_says_that_nothing_is_encrypted_on_the_way_to_another_machine(
+    config: Path, tmp_path: Path, host: str, state: str
+) -> None:
+    with Mosquitto(tmp_path) as broker:
+        async with broker.client() as central:
+            await central.publish("central/state", json.dumps(EVENTS[CentralState]), qos=1, retain=True)
+        config.write_text(config.read_text().replace('host = "127.0.0.1"\nport = 1', f'host = "{host}"\nport = {broker.port}'))
+        done = await asyncio.to_thread(gateway, "doctor", "--config", str(config), "--json")
+    [check] = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "broker"]
+    assert check["state"] == state
+    assert ("nothing is encrypted" in check["found"]) == ("tls_ca_file" in check["do"]) == (state == "warning")

@@ -7,6 +7,7 @@ It only looks and notes; test_service.py judges. Debian's own Python runs it, so
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -123,6 +124,36 @@ def hears() -> None:
     call("systemctl", "restart", "gateway")
 
 
+def serves_central() -> None:
+    """With the unit of the operator's page, which nothing installs."""
+    page = Path("/root/checkout/docs/operator.md").read_text()
+    found = re.search(r"```ini file=(/etc/systemd/system/(beacon-central)\.service)\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    file, name, text = Path(found[1]), found[2], found[3]
+    file.write_text(text)
+    secret = Path("/etc/beacon-gateway/credentials/central-password")
+    secret.write_text("s3cret\n")
+    secret.chmod(0o600)
+    settings = SETTINGS.with_name("central.toml")
+    password = f"/run/credentials/{file.name}/{secret.name}"
+    settings.write_text(f'[broker]\nusername = "central"\npassword_file = "{password}"\n[stores.demo]\nstore_number = 4711\n')
+    call("systemctl", "daemon-reload")
+    facts["central's start"] = call("systemctl", "start", name)
+    facts["gateways hear of central"] = call("mosquitto_sub", "-t", "central/state", "-C", "1", "-W", "20")["out"]
+    facts["central"] = shown("ActiveState", "User", of=name)
+    facts["central's command"] = call(
+        "setpriv", "--reuid=gateway", "--regid=gateway", "--init-groups", "gateway", "central", "key"
+    )
+    facts["central's folder"] = call("stat", "--format=%a %U", "/var/lib/beacon-central", password)["out"]
+    call("systemctl", "stop", name)
+    facts["central's end"] = shown("ActiveState", "Result", of=name)
+    facts["central's journal"] = call("journalctl", f"--unit={name}", "--output=cat", "--no-pager")["out"]
+    for path in (file, secret, settings):
+        path.unlink()
+    shutil.rmtree("/var/lib/beacon-central")
+    call("systemctl", "daemon-reload")
+
+
 def is_disturbed() -> None:
     pid = int(unit()["MainPID"])
     os.kill(pid, signal.SIGKILL)
@@ -180,7 +211,7 @@ def goes() -> None:
 
 if __name__ == "__main__":
     try:
-        for part in (begins, runs, hears, is_disturbed, is_upgraded, fails, goes):
+        for part in (begins, runs, hears, serves_central, is_disturbed, is_upgraded, fails, goes):
             part()
     finally:
         Path("facts.json").write_text(json.dumps(facts))

@@ -74,6 +74,17 @@ def test_lives_without_its_radio_helper(facts: Facts) -> None:
     assert "there is no Bluetooth here" in facts["helper's journal"]
 
 
+def test_the_operators_unit_runs_central(facts: Facts) -> None:
+    assert facts["central's start"]["code"] == 0, facts["central's journal"]
+    assert facts["central"] == {"ActiveState": "active", "User": "gateway"}, facts["central's journal"]
+    assert json.loads(facts["gateways hear of central"])["data"]["state"] == "online", facts["central's journal"]
+    assert re.fullmatch(r"[0-9a-f]{64}\n", facts["central's command"]["out"]), facts["central's command"]["err"]
+    folder, secret = facts["central's folder"].splitlines()
+    assert folder == "700 gateway"
+    assert secret in {"400 gateway", "440 root"}, "by its owner, or, in later versions of systemd, by an access list"
+    assert facts["central's end"] == {"ActiveState": "inactive", "Result": "success"}
+
+
 def test_scans_through_bluetoothd_and_survives_its_end(facts: Facts) -> None:
     assert facts["start with bluetoothd"]["code"] == 0, facts["journal"]
     assert facts["scans after s"] is not None, facts["journal"]
