@@ -1,16 +1,18 @@
 """The command `gateway`: thin commands, one file per noun; a failure is one sentence and an exit code, never a traceback."""
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
 
 _MISUSED = 2
 _INTERRUPTED = 130
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF}
 _BROKEN_PIPE = 141
 """128 + SIGPIPE, as a shell reports it."""
 
@@ -32,23 +34,31 @@ def _command() -> object:
 
 def with_failures_in_words(work: Callable[[], object]) -> NoReturn:
     """Exit with what ``work`` returns; what goes wrong is one sentence and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no dash gets its number and not a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(work())  # type: ignore[arg-type]  # what sys.exit takes: None or an exit code
+        status = work()
+        if sys.stdout is not None:
+            # At exit nobody could say any more that it failed.
+            sys.stdout.flush()
+        sys.exit(status)  # type: ignore[arg-type]  # what sys.exit takes: None or an exit code
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except Exception as error:
         if _is_broken_pipe(error):
-            _stop_writing()
+            _write_no_more(sys.stdout)
+            sys.exit(_BROKEN_PIPE)
         misuse = _misuse_of(error)
         if misuse is not None:
-            print(misuse, file=sys.stderr)
+            _complain(misuse)
             sys.exit(_MISUSED)
-        failure = _failure_of(error)
+        failure = _failure_of(error) or _failure_of_the_machine(error)
         if failure is None:
             raise
         from gateway.core.sanitiser import printable
 
-        print(f"gateway: {printable(failure, limit=1000)}", file=sys.stderr)
+        _complain(f"gateway: {printable(failure, limit=1000)}")
         sys.exit(failure.exit_code)
 
 
@@ -68,10 +78,31 @@ def _misuse_of(error: Exception) -> str | None:
     return "\n".join(printable(line, limit=1000) for line in lines)
 
 
-def _stop_writing() -> NoReturn:
-    """Whoever read our output has gone (`| head`): nobody is left to complain to, not even at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(_BROKEN_PIPE)
+def _complain(sentence: str) -> None:
+    try:
+        print(sentence, file=sys.stderr, flush=True)
+    except OSError:
+        # Nobody is left to tell; the exit code still does.
+        _write_no_more(sys.stderr)
+
+
+def _write_no_more(stream: TextIO) -> None:
+    """What it still holds would be written at exit, and would fail once more: whoever read it has gone, or the disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _failure_of_the_machine(error: Exception) -> "GatewayError | None":
+    """Of a file that nobody expected to fail, or of standard output, which has no name."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    from gateway.errors import DiskError
+
+    if error.filename is not None:
+        return DiskError(f"{error.strerror}.", where=os.fsdecode(error.filename), do="Check disk, path and owner.")
+    if error.errno not in _UNWRITABLE:
+        return None
+    _write_no_more(sys.stdout)
+    return DiskError(f"what was to be printed or kept cannot be written ({error.strerror}).", do="Check disk and free space.")
 
 
 def _is_broken_pipe(error: BaseException) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from gateway.cli.logs import log_to_stderr
 from gateway.cli.signals import stop_on_signals
-from gateway.contract import strict_json
 from gateway.contract.settings import Settings, read_settings
 from gateway.contract.shop import ShopFile, read_shop
 from gateway.core.sanitiser import printable
@@ -19,8 +18,8 @@ from gateway.daemon.adapters import AdapterEars, beacon_rate_hz
 from gateway.daemon.receivers import ForeignEar
 from gateway.errors import ConfigurationError
 from gateway.io.clock import SystemClock
-from gateway.io.input_file import read_input
 from gateway.io.memory import shorten_pauses
+from gateway.io.shop_file import read_shop_file
 
 if TYPE_CHECKING:
     from gateway.io.recorder import Recorder
@@ -90,10 +89,11 @@ async def _serve(settings: Settings, shop: ShopFile, clock: SystemClock, recordi
 
 def shop_of(settings: Settings) -> ShopFile:
     """The shop that the settings name; an empty one, with a warning, where there is none yet."""
-    if not settings.shop_path.exists():
+    octets = read_shop_file(settings.shop_path)
+    if octets is None:
         log.warning("%s does not exist: no zones are known, so nobody can be located", settings.shop_path)
         return ShopFile()
-    shop = read_shop(read_input(settings.shop_path, strict_json.MAX_BYTES), str(settings.shop_path))
+    shop = read_shop(octets, str(settings.shop_path))
     # Foreign receivers tell of themselves.
     unknown = [receiver.name for receiver in settings.receivers if receiver.name not in shop.anchors]
     if unknown:

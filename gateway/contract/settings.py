@@ -1,5 +1,6 @@
 """The gateway's settings: one TOML file, every number with its unit in its name, a misspelt key is an error."""
 
+import codecs
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,10 +56,18 @@ class Privacy(Strict):
         return [f"privacy.{name}" for name, value in given.items() if not value]
 
 
+def _could_be_looked_up(value: str) -> str:
+    try:
+        value.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"{value!r} is no name or address of a machine") from error
+    return value
+
+
 class Broker(Strict):
     """The MQTT broker; the same contract runs on MQTT 5 and 3.1.1."""
 
-    host: Annotated[str, Field(min_length=1)] = "localhost"
+    host: Annotated[str, Field(min_length=1), AfterValidator(_could_be_looked_up)] = "localhost"
     """Its name, as its certificate has it, or its address."""
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
     """8883 is usual with TLS."""
@@ -345,7 +354,8 @@ def read_settings(path: Path, model: type[Model]) -> Model:
     if len(octets) > _MAX_BYTES or b"\0" in octets or b"\\u0000" in octets or b"\\U00000000" in octets:
         raise ConfigurationError("is no file of settings.", where=str(path), do="Name the settings file with --config FILE.")
     try:
-        document = tomllib.loads(octets.decode("utf-8"))
+        # Editors on Windows begin a file with a mark, which TOML does not know.
+        document = tomllib.loads(octets.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"is no TOML ({error}).", where=str(path), do="Correct the line it names.") from error
     try:

@@ -230,13 +230,14 @@ def read_plan(name: str) -> FloorPlan:
     if name in BUILT_IN:
         return built_in_plan(name)
     try:
-        text = Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            octets = file.read(strict_json.MAX_BYTES + 1)
     except OSError as error:
         known = " and ".join(BUILT_IN)
         raise ConfigurationError(
             f"cannot be read ({error.strerror}).", where=name, do=f"Name a GeoJSON file; {known} come along."
         ) from error
-    return parse_plan(text, name)
+    return parse_plan(octets, name)
 
 
 def built_in_plan(name: str) -> FloorPlan:

@@ -1,11 +1,15 @@
 """Whatever is typed and whatever is in the files: a clear sentence and an exit code of the table, never a traceback."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -221,3 +225,63 @@ def test_a_gateway_that_answers_nonsense_is_no_gateway(gateway: Forked, config: 
             well_behaved(done, command, answer[:50])
             assert done.returncode == 75
     assert json.loads(config.with_name("shop.json").read_text()) == SHOP
+
+
+# ---- the machine --------------------------------------------------------------------------------------------------------------
+
+PROGRAM = Path(sys.executable).with_name("gateway")
+
+
+def in_its_own_process(*words: object, **how: Any) -> "subprocess.CompletedProcess[str]":
+    """With standard output, error or environment as in ``how``."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how, "env": {**os.environ, **how.get("env", {})}}
+    return subprocess.run([PROGRAM, *map(str, words)], text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, **streams)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--version", "--help", "shop schema", "decode 0201061107c5d831be9f5260619d328af8da61408a"])
+def test_what_cannot_be_printed_is_one_sentence(command: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = in_its_own_process(*command.split(), stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
+    assert done.returncode == 74
+    assert done.stderr == (
+        "gateway: what was to be printed or kept cannot be written (No space left on device). Check disk and free space.\n"
+    )
+
+
+@pytest.mark.parametrize(("command", "code"), [("zone list --config nowhere.toml", 78), ("nonsense", 2)])
+def test_the_exit_code_tells_even_where_nobody_can_be_told(command: str, code: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert in_its_own_process(*command.split(), stderr=full).returncode == code
+
+
+def test_a_terminal_without_a_sign_gets_its_number(config: Path) -> None:
+    done = in_its_own_process("zone", "list", "--config", config, env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u2013" in done.stdout
+
+
+def test_completion_that_cannot_be_installed_is_one_sentence() -> None:
+    done = in_its_own_process("--install-completion", "bash", env={"HOME": "/proc"})
+    assert done.returncode == 74
+    assert done.stderr == "gateway: /proc/.bashrc: No such file or directory. Check disk, path and owner.\n"
+
+
+def test_a_path_that_no_system_opens_ends_the_gateway_with_78(gateway: Forked, config: Path) -> None:
+    config.write_text(f'shop_file = "{"a" * 300}"\n{config.read_text()}')
+    done = gateway.run("run", "--config", config)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.endswith("cannot be read (File name too long). Check path and owner.\n")
+
+
+def test_a_plan_without_end_is_refused(gateway: Forked, tmp_path: Path) -> None:
+    done = gateway.run("simulate", "/dev/zero", "--out", tmp_path / "walk.jsonl")
+    well_behaved(done, "simulate")
+    assert done.returncode == 78
+
+
+def test_files_may_begin_as_editors_on_windows_begin_them(gateway: Forked, config: Path, tmp_path: Path) -> None:
+    shop = tmp_path / "from-windows.json"
+    for path, text in ((shop, json.dumps(SHOP)), (config, config.read_text())):
+        path.write_text(text, encoding="utf-8-sig")
+    assert gateway.run("shop", "import", shop, "--config", config).stdout == "nothing to change\n"

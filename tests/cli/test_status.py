@@ -15,7 +15,7 @@ from gateway.contract.control import Status
 from gateway.contract.messages import CentralState
 from gateway.daemon.status import RoomTold, next_step
 from gateway.io.store import Gap, NoRoom
-from tests.contract.examples import EVENTS
+from tests.contract.examples import OTHERS
 from tests.fakes.bluez import FakeBlueZ
 from tests.fakes.mosquitto import Mosquitto
 
@@ -279,7 +279,7 @@ async def test_doctor_says_that_nothing_is_encrypted_on_the_way_to_another_machi
 ) -> None:
     with Mosquitto(tmp_path) as broker:
         async with broker.client() as central:
-            await central.publish("central/state", json.dumps(EVENTS[CentralState]), qos=1, retain=True)
+            await central.publish("central/state", json.dumps(OTHERS[CentralState]), qos=1, retain=True)
         config.write_text(config.read_text().replace('host = "127.0.0.1"\nport = 1', f'host = "{host}"\nport = {broker.port}'))
         done = await asyncio.to_thread(gateway, "doctor", "--config", str(config), "--json")
     [check] = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "broker"]

@@ -152,3 +152,17 @@ def test_the_page_of_all_settings_names_every_one() -> None:
     for name in models.keys() - {"Strict", "QuietHoursEntry"}:
         for key in models[name].model_fields.keys() - sections:
             assert f"| `{key}` |" in page, f"{name}.{key}"
+
+
+@pytest.mark.parametrize("host", ["broker..example.org", ".example.org", "a" * 64, "x\u202ey"])
+def test_a_broker_that_nobody_could_look_up_is_refused(tmp_path: Path, host: str) -> None:
+    error = refusal(tmp_path, f'{LEAST}[broker]\nhost = "{host}"\n')
+    assert "broker.host" in error.what
+    assert "is no name or address of a machine" in error.what
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "broker.example.org.", "192.0.2.1", "2001:db8::1", "bücher.example", "my_pi.local"]
+)
+def test_a_broker_has_a_name_or_an_address(tmp_path: Path, host: str) -> None:
+    assert read(tmp_path, f'{LEAST}[broker]\nhost = "{host}"\n').broker.host == host
