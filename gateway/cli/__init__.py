@@ -34,7 +34,7 @@ def _command() -> object:
 
 def with_failures_in_words(work: Callable[[], object]) -> NoReturn:
     """Exit with what ``work`` returns; what goes wrong is one sentence and an exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         # A terminal that has no dash gets its number and not a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
