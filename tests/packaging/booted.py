@@ -21,6 +21,7 @@ SETTINGS = Path("/etc/beacon-gateway/gateway.toml")
 VALID = 'store = "demo"\nstore_number = 4711\ngateway = "pi-1"\n'
 DROP_IN = Path("/etc/systemd/system/gateway.service.d/hurry.conf")
 CURRENT = Path("/opt/beacon-gateway/current")
+BROKER_FILE = Path("/etc/mosquitto/conf.d/beacon-gateway.conf")
 ASK = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/beacon-gateway/control.sock')"
 
 facts: dict[str, object] = {}
@@ -202,7 +203,11 @@ def fails() -> None:
 def goes() -> None:
     facts["uninstall"] = call(INSTALL[0], "--uninstall")
     facts["state stays"] = sorted(path.name for path in Path("/var/lib/beacon-gateway").iterdir())
+    facts["our broker file stays"] = BROKER_FILE.exists()
+    BROKER_FILE.write_text("# Written by hand.\n")
     facts["purge"] = call(INSTALL[0], "--uninstall", "--purge", "--yes")
+    facts["another's broker file stays"] = BROKER_FILE.exists()
+    BROKER_FILE.unlink(missing_ok=True)
     facts["unit after purge"] = shown("LoadState")
     places = "/etc /opt /run /usr/local /var"
     facts["left"] = call("sh", "-c", f"find {places} -path '*beacon*' -o -name 'gateway*' | grep -v '^/var/log/'")["out"]

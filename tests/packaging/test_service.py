@@ -156,4 +156,6 @@ def test_goes_without_a_trace(facts: Facts) -> None:
     assert facts["purge"]["code"] == 0
     assert facts["unit after purge"] == {"LoadState": "not-found"}
     assert facts["left"] == ""
+    assert not facts["our broker file stays"]
+    assert facts["another's broker file stays"]
     assert "gateway" not in facts["failed units"]
