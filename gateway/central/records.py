@@ -539,8 +539,12 @@ def enrol(db: Database, inbox: str, ku: bytes, consent: Consent, stores: list[st
     """An app whose owner consented: its inbox, key and the stores whose region it met; a test shopper's knows no caps.
 
     Another key is a consent given anew, which ends what a complaint has stopped.
-    ``ConfigurationError`` when a store would have more shoppers than a roster can hold.
+    ``ConfigurationError`` when another inbox has the key, or when a store would have more shoppers than a roster can hold.
     """
+    # One key is one pseudonym: whose consent and offers it would be, nobody could tell.
+    twin = db.execute("SELECT inbox FROM shopper WHERE ku = ? AND inbox <> ?", [ku, inbox]).fetchone()
+    if twin is not None:
+        raise ConfigurationError(f"has the key of {twin[0]}.", where=inbox, do="One inbox for one key. Nobody was enrolled.")
     db.execute("DELETE FROM stopped WHERE inbox = ? AND inbox IN (SELECT inbox FROM shopper WHERE ku <> ?)", [inbox, ku])
     db.execute(
         "INSERT INTO shopper VALUES (?, ?, ?, ?)"

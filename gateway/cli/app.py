@@ -48,6 +48,26 @@ _WHY_KEYS = (
     "epoch, time_zone, decisions"
     " (decision, time, event, zone, visit, test_shopper, heard, belief, stay, delivery, matching, offers), not_entered, left_out"
 )
+_STATUS_KEYS = (
+    "version, store, gateway, state, mode, role, decider, decider_online, uptime_s,"
+    " receivers (name, adapter, state, scanning, heard_per_s, heard_s_ago, trouble, in_shop, gateway, heard, radio),"
+    " shoppers_present, roster_size, test_shoppers, zones, anchors, catalogue (version, promotions, in_force, expires_s),"
+    " outbox (rows, oldest_s, last_ack_s), broker (host, port, state, connections), central, clock,"
+    " disk (free_mib, database_mib, quota_mib), privacy_missing, trusts_central, rejects, offers, beacon_faults, blind_zones,"
+    " positioning, zone_model, zone_model_trouble, next_step"
+)
+_TEST_SHOPPERS_KEYS = "test_shoppers (name, until_time, heard_s_ago, zone, belief, anchors, last_offers)"
+_FORMATS_KEYS = "formats (advertisements, per_s, rssi_min, rssi_median, rssi_max)"
+_REPLAY_KEYS = (
+    "of an event: time, shopper, what, zone, why, promotion; at the end: summary, frames, advertisements, duration_s,"
+    f" {_FORMATS_KEYS}, skipped, other_link_types, without_rssi, beacons, sightings, zones_entered, zones_left, partial;"
+    " with --advertisements: number, time, rssi, ad, frame, reject, address"
+)
+_DEMO_KEYS = (
+    "of an event: time, shopper, what, zone, promotion, title, why, latency_ms; at the end: summary, offers_matched,"
+    " offers_in_inbox, duplicates, lost, latency_ms_p95, latency_ms_p50, enter_delay_s_p95, zones_entered, withheld, not_granted,"
+    " advertisements, strangers_dropped, broker, seed, interrupted"
+)
 
 
 def _version(value: bool) -> None:
@@ -96,7 +116,7 @@ def radio(
     run_radio(socket)
 
 
-@app.command()
+@app.command(epilog=json_shape(_DEMO_KEYS))
 def demo(
     duration: Annotated[int, typer.Option(min=1, max=86_400, help="Simulated seconds.")] = 300,
     speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Simulated seconds per second.")] = 10.0,
@@ -152,7 +172,7 @@ def simulate(
     run_simulation(Options(plan, walk, shoppers, strangers, seed, shop_seed, arrivals_s, carriage, out, anchors, as_json=json))
 
 
-@app.command()
+@app.command(epilog=json_shape(_STATUS_KEYS))
 def status(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     """Show the gateway on one screen, and the one thing to do next; exits with 69 when it is not running.
 
@@ -163,7 +183,7 @@ def status(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     raise typer.Exit(show_status(config, as_json=json))
 
 
-@app.command()
+@app.command(epilog=json_shape("checks (name, state, found, do), ok, warnings, failed"))
 def doctor(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     """Look at everything the gateway stands on, and say how to mend what is wrong; exits with 75 when something is.
 
@@ -218,7 +238,7 @@ def why(
     run_why(Options(config, central_config, newest, only_offer, decision, only_zone, since, every_event, json))
 
 
-@technician_app.command("add")
+@technician_app.command("add", epilog=json_shape(_TEST_SHOPPERS_KEYS))
 def test_shopper_add(
     name: Annotated[str, typer.Argument(help="How it is called here.")],
     key_file: Annotated[Path, typer.Option(help="The phone's key KU, 64 hexadecimal digits; made when it does not exist.")],
@@ -235,7 +255,7 @@ def test_shopper_add(
     add(config, name, key_file, hours, as_json=json)
 
 
-@technician_app.command("remove")
+@technician_app.command("remove", epilog=json_shape(_TEST_SHOPPERS_KEYS))
 def test_shopper_remove(
     name: Annotated[str, typer.Argument(help="How it was called.")], config: GatewayConfig = _CONFIG, json: JsonOutput = False
 ) -> None:
@@ -248,7 +268,7 @@ def test_shopper_remove(
     remove(config, name, as_json=json)
 
 
-@technician_app.command("list")
+@technician_app.command("list", epilog=json_shape(_TEST_SHOPPERS_KEYS))
 def test_shopper_list(config: GatewayConfig = _CONFIG, json: JsonOutput = False) -> None:
     """Show where each test shopper is now, how sure that is, who hears it, and what it was offered.
 
@@ -272,7 +292,7 @@ def test_shopper_watch(
     watch(config, seconds)
 
 
-@app.command()
+@app.command(epilog=json_shape(f"summary, duration_s, {_FORMATS_KEYS}"))
 def scan(
     seconds: Annotated[int, typer.Option(min=1, max=86_400, help="How long to listen.")] = 10,
     adapter: Annotated[
@@ -290,7 +310,7 @@ def scan(
     run_scan(seconds, adapter, config, as_json=json)
 
 
-@app.command()
+@app.command(epilog=json_shape(_REPLAY_KEYS))
 def replay(
     file: Annotated[Path, typer.Argument(help="A capture: btsnoop, pcap, pcapng or our own recording; - = standard input.")],
     advertisements: Annotated[bool, typer.Option("--advertisements", help="One line per advertisement.")] = False,
@@ -310,7 +330,7 @@ def replay(
     run_replay(Options(file, advertisements, json, show_addresses, config, shop, receiver, limit_mib))
 
 
-@app.command()
+@app.command(epilog=json_shape("octets, structures (title, pieces), frame, fields, reject, outcome, explanation"))
 def decode(
     octets: Annotated[
         list[str], typer.Argument(metavar="HEX…", help="The advertisement's data; spaces and colons may be in it.")
@@ -493,7 +513,7 @@ def central_receipt(
     tell_receipt(config, receipt, whose, total, refunds=refunds, products=product or [], redeemed=redeemed or [])
 
 
-@central_app.command("inbox")
+@central_app.command("inbox", epilog=json_shape("new, specversion, id, source, time, datacontenttype, type, expirytime, data"))
 def central_inbox(
     inbox: Annotated[str, typer.Argument(help="The app's inbox.")],
     file: Annotated[Path, typer.Option(help="The inbox's own SQLite file.")],

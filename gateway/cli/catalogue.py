@@ -29,8 +29,10 @@ def catalogue_of(gateway: Gateway) -> tuple[CatalogueInForce, str]:
 def remembered_document(gateway: Gateway, still_at_ms: int) -> Catalogue | None:
     """The catalogue that the database remembers, as it came; ``Untrusted`` when it had expired by then, or its key is unknown."""
     settings = gateway.settings
-    gateway.become_service_user()
-    payload = next((payload for name, _, payload in remembered_downlinks(settings.database_path) if name == "catalogue"), None)
+    with gateway.as_service_user():
+        payload = next(
+            (payload for name, _, payload in remembered_downlinks(settings.database_path) if name == "catalogue"), None
+        )
     if payload is None:
         return None
     verifier = Verifier(tuple(bytes.fromhex(key) for key in settings.trust.public_keys), settings.store)

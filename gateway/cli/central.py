@@ -107,20 +107,22 @@ def enrol(config: Path, inbox: str, stores: list[str], key_file: Path, consent: 
 def check_in(config: Path, inbox: str, store: str | None) -> None:
     """Expect an app's owner in a store."""
     settings = read_settings(config, CentralSettings)
+    _check_inbox(inbox)
     if store is None:
         store = only_store(settings)
     check_store(settings, store)
     now_ms = SystemClock().now().wall_ms
     if not _change(settings, lambda db: check_ins.check_in(db, inbox, store, now_ms)):
-        raise ConfigurationError("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
+        raise WrongCommand("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
     print(f"{printable(inbox)} is expected in {store}")
 
 
 def opt_out(config: Path, inbox: str) -> None:
     """Forget an app."""
     settings = read_settings(config, CentralSettings)
+    _check_inbox(inbox)
     if not _change(settings, lambda db: records.opt_out(db, inbox)):
-        raise ConfigurationError("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
+        raise WrongCommand("is not enrolled.", where=printable(inbox), do="Nothing was changed.")
     path = settings.state_dir / "central.db"
     drop_backups(path)
     cut_log(path, CENTRAL)
@@ -159,17 +161,17 @@ def _change(settings: CentralSettings, work: Callable[[Database], T]) -> T:
 
 
 def check_store(settings: CentralSettings, store: str) -> None:
-    """``ConfigurationError`` for one that central does not serve."""
+    """``WrongCommand`` for one that central does not serve."""
     if store not in settings.stores:
         known = ", ".join(sorted(settings.stores))
-        raise ConfigurationError("is no store of this central service.", where=printable(store), do=f"Known are: {known}.")
+        raise WrongCommand("is no store of this central service.", where=printable(store), do=f"Known are: {known}.")
 
 
 def _check_inbox(inbox: str) -> None:
     try:
         TypeAdapter(InboxId).validate_python(inbox)
     except ValidationError as error:
-        raise ConfigurationError(
+        raise WrongCommand(
             "is no inbox name.", where=printable(inbox), do="Use up to 64 letters, digits, hyphens and underscores."
         ) from error
 
@@ -179,6 +181,6 @@ def _consent(text: str) -> Consent:
     consent = Consent.NONE
     for part in text.split(","):
         if part.strip() not in names:
-            raise ConfigurationError("is no consent.", where=printable(part), do="Use offers, analytics or offers,analytics.")
+            raise WrongCommand("is no consent.", where=printable(part), do="Use offers, analytics or offers,analytics.")
         consent |= names[part.strip()]
     return consent

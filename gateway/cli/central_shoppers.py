@@ -16,7 +16,7 @@ from gateway.contract.fields import Strict, explain
 from gateway.contract.messages import OrderData, ProfileData, TillReceiptData
 from gateway.contract.settings import CentralSettings, read_settings
 from gateway.core.sanitiser import printable
-from gateway.errors import ConfigurationError, Untrusted, WrongCommand
+from gateway.errors import Untrusted, WrongCommand
 from gateway.io.clock import SystemClock
 from gateway.io.signing import Signer
 from gateway.io.store.database import transact
@@ -112,4 +112,4 @@ def _tell(settings: CentralSettings, work: Callable[[Database, Intake], str | No
             is not None
         )
     except Untrusted as error:
-        raise ConfigurationError(error.what, where=error.where, do="Nothing was changed.") from error
+        raise WrongCommand(error.what, where=error.where, do="Nothing was changed.") from error

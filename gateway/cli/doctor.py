@@ -100,15 +100,17 @@ def _checks(config: Path) -> Iterator[Check]:
         yield _of("settings", error)
         return
     settings = gateway.settings
-    yield _ok("settings", str(config))
+    yield _ok("settings", printable(str(config), limit=400))
     yield from _privacy_and_trust(settings, config)
     yield _clock(settings)
     yield _state(settings)
     yield _power()
     yield from _radio(settings)
-    # Before becoming the service's user, who may not look at everything above.
     yield from _daemon(gateway)
-    yield asyncio.run(_broker(settings))
+    # Whose password it is.
+    with gateway.as_service_user():
+        broker = asyncio.run(_broker(settings))
+    yield broker
 
 
 def _machine() -> Check:

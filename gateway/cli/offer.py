@@ -178,8 +178,9 @@ def lint(
         gateway = Gateway(config)
         time_zone = gateway.settings.time_zone
         if known is None:
-            known = gateway.shop().shop
-            here = located(gateway, known, gateway.ask(StatusRequest(), Status))
+            with gateway.as_service_user():
+                known = gateway.shop().shop
+                here = located(gateway, known, gateway.ask(StatusRequest(), Status))
     found = findings_in(
         given.document,
         shop=known,

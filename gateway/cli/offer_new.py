@@ -7,9 +7,11 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pydantic import TypeAdapter, ValidationError
+
 from gateway.cli.columns import columns
 from gateway.contract import strict_json
-from gateway.contract.fields import Language, PromotionId, to_rfc3339
+from gateway.contract.fields import Language, Name, PromotionId, explain, to_rfc3339
 from gateway.core.sanitiser import printable
 from gateway.core.spelling import no_such
 from gateway.core.timetable import local_time
@@ -48,10 +50,15 @@ def templates() -> dict[str, Template]:
 def promotions_from(
     name: str, *, promotion_id: PromotionId | None, zones: tuple[str, ...], now_ms: int, time_zone: tzinfo
 ) -> dict[str, Any]:
-    """A promotions file made of a template; ``WrongCommand`` for one that does not exist.
+    """A promotions file made of a template; ``WrongCommand`` for one that does not exist, or for a zone that cannot.
 
     ``promotion_id`` names the promotion, or begins the names of several; ``zones`` take the place of the template's.
     """
+    for zone in zones:
+        try:
+            TypeAdapter(Name).validate_python(zone)
+        except ValidationError as error:
+            raise WrongCommand(f"--zone {printable(zone, 60)}: {explain(error)}") from error
     known = templates()
     if name not in known:
         raise WrongCommand(no_such("template", name, known))

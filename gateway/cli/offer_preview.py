@@ -39,7 +39,10 @@ from gateway.io.store.looking import look
 _TIME_ZONE: str = Settings.model_fields["time_zone"].default
 _LEAST_WALL_MS = 946_684_800_000
 """2000-01-01: a recording that begins before it counts from a beginning of its own."""
+_LAST_WALL_MS = 253_370_764_800_000
+"""9999-01-01: time zones, stays and days need room before the end of all calendars."""
 _LISTS = frozenset({"segments", "watch_list", "muted_categories", "saved_offers"})
+_YES_OR_NO = {"true": True, "false": False, "yes": True, "no": False}
 _NUMBERS = frozenset({"visits_30_days", "days_since_last_visit"})
 
 
@@ -83,8 +86,8 @@ def run_preview(
     else:
         assert gateway is not None
         from_ms, until_ms = bounds(day, time_zone)
-        gateway.become_service_user()
-        stays = look(gateway.settings.database_path, lambda db: of_day.stays(db, from_ms, until_ms), list[of_day.DayStay]())
+        with gateway.as_service_user():
+            stays = look(gateway.settings.database_path, lambda db: of_day.stays(db, from_ms, until_ms), list[of_day.DayStay]())
     whom = reach(promotions, layout, time_zone, stays, quiet=hours, context=known)
     if as_json:
         print_json(whom)
@@ -104,10 +107,13 @@ def _recorded_stays(file: Path, layout: Shop, at_ms: int | None, gateway: Gatewa
         raise WrongCommand(
             "does not say when it was recorded.", where=printable(str(file)), do="Say when it begins: --at 2026-11-21T10:00."
         )
+    if begins_ms + max(sighting.t_ms for sighting in sightings) - min(sighting.t_ms for sighting in sightings) >= _LAST_WALL_MS:
+        raise WrongCommand("would end after the year 9998.", where=printable(str(file)), do="Say an earlier beginning: --at.")
     if gateway is None:
         return stays_of(sightings, layout, Tuning(ZoneInfo(_TIME_ZONE)), begins_ms)
-    gateway.become_service_user()
-    return stays_of(sightings, layout, tuning_of(gateway.settings), begins_ms, load(folder_of(gateway.settings)))
+    with gateway.as_service_user():
+        learned = load(folder_of(gateway.settings))
+    return stays_of(sightings, layout, tuning_of(gateway.settings), begins_ms, learned)
 
 
 # ---- what is given ------------------------------------------------------------------------------------------------------------
@@ -165,7 +171,11 @@ def _value(field: str, text: str) -> Any:
         if not re.fullmatch(r"[0-9]{1,9}", text):
             raise WrongCommand(f"--shopper {field}={printable(text, 40)}: a whole number was expected.")
         return int(text)
-    return text.lower() == "true" if field == "stopped" else text
+    if field != "stopped":
+        return text
+    if text.lower() not in _YES_OR_NO:
+        raise WrongCommand(f"--shopper {field}={printable(text, 40)}: {', '.join(_YES_OR_NO)} was expected.")
+    return _YES_OR_NO[text.lower()]
 
 
 def _quiet(text: str) -> QuietHours:
@@ -179,9 +189,12 @@ def _quiet(text: str) -> QuietHours:
 def _moment(text: str, time_zone: tzinfo) -> int:
     try:
         at = datetime.fromisoformat(text)
-        return int((at if at.tzinfo is not None else at.replace(tzinfo=time_zone)).timestamp() * 1000)
+        at_ms = int((at if at.tzinfo is not None else at.replace(tzinfo=time_zone)).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
         raise WrongCommand(f"--at {printable(text, 40)}: a local time such as 2026-11-23T17:05 was expected.") from error
+    if not 0 <= at_ms < _LAST_WALL_MS:
+        raise WrongCommand(f"--at {printable(text, 40)}: a time from 1970 to 9998 was expected, such as 2026-11-23T17:05.")
+    return at_ms
 
 
 def _day(reached: str) -> date | None:

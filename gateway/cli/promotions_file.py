@@ -116,7 +116,7 @@ def context_of(known: Mapping[str, Any]) -> conditions.ShopperContext:
 def refuse(problems: tuple[RowProblem, ...], file: Path) -> None:
     """``ConfigurationError`` when there are any."""
     if problems:
-        told = "; ".join(told_of(problem) for problem in problems[:_SHOWN_PROBLEMS])
+        told = "; ".join(told_of(problem).removesuffix(".") for problem in problems[:_SHOWN_PROBLEMS])
         more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
         raise ConfigurationError(f"{told}{more}.", where=str(file), do="Nothing was changed.")
 

@@ -1,7 +1,8 @@
 """The gateway of one settings file: the running daemon through its control socket, else its files as its user."""
 
+import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,9 +41,9 @@ class Gateway:
         running = self.ask(ShopRequest(), ShopInForce)
         if running is not None:
             return running
-        self.become_service_user()
         path = self.settings.shop_path
-        text = read_shop_file(path)
+        with self.as_service_user():
+            text = read_shop_file(path)
         return ShopInForce.of(ShopFile() if text is None else read_shop(text, str(path)))
 
     def use_shop(self, shop: ShopFile, replaces: str) -> bool:
@@ -52,9 +53,8 @@ class Gateway:
         """
         if self.ask(UseShopRequest(shop=shop, replaces=replaces), ShopInForce) is not None:
             return True
-        self.become_service_user()
         path = self.settings.shop_path
-        with alone_in(path.parent):
+        with self.as_service_user(), alone_in(path.parent):
             text = read_shop_file(path)
             before = ShopFile() if text is None else read_shop(text, str(path))
             if digest_of(before) != replaces:
@@ -72,19 +72,39 @@ class Gateway:
             )
         return True
 
-    def become_service_user(self) -> None:
-        """Root goes on as the owner of the state folder, so that the daemon can read what is written here."""
-        folder = self.settings.state_dir
-        if os.geteuid() != 0 or not folder.exists():
+    @contextlib.contextmanager
+    def as_service_user(self) -> Iterator[None]:
+        """While this lasts root is the owner of the state folder, so that the daemon can read what is written there.
+
+        For the gateway's own files alone: what the command line names is read and written as whoever typed it.
+        """
+        owner = self._owner_who_is_not_root()
+        if owner is None:
+            yield
             return
-        owner = folder.stat()
-        if owner.st_uid == 0:
-            return
+        uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
         try:
             os.setgroups([])
-            os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
-            os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+            os.setegid(owner.st_gid)
+            os.seteuid(owner.st_uid)
         except PermissionError as error:
             raise ConfigurationError(
-                "belongs to another user, and this process may not become that user.", where=str(folder), do="Run this with sudo."
+                "belongs to another user, and this process may not become that user.",
+                where=str(self.settings.state_dir),
+                do="Run this with sudo.",
             ) from error
+        try:
+            yield
+        finally:
+            # The user first: nobody else may change the groups.
+            os.seteuid(uid)
+            os.setegid(gid)
+            os.setgroups(groups)
+
+    def _owner_who_is_not_root(self) -> os.stat_result | None:
+        """``None`` also where this process is not root, or is the owner for a while already."""
+        folder = self.settings.state_dir
+        if os.geteuid() != 0 or not folder.exists():
+            return None
+        owner = folder.stat()
+        return None if owner.st_uid == 0 else owner

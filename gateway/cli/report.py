@@ -71,15 +71,14 @@ def _report(config: Path, central_config: Path | None, on: str | None) -> "DayRe
     zone = ZoneInfo(settings.time_zone)
     which = _date(on, zone)
     from_ms, until_ms = bounds(which, zone)
-    # First, because this process may be about to become the gateway's user, who may not read central's files.
     receipts, outcomes = _told_by_central(central_config, settings.store, from_ms, until_ms)
-    gateway.become_service_user()
     nothing: tuple[list[of_day.DayEvent], list[of_day.DayOffer]] = ([], [])
-    events, offers = look(
-        settings.database_path,
-        lambda db: ([*of_day.events(db, from_ms, until_ms)], [*of_day.offers(db, from_ms, until_ms)]),
-        nothing,
-    )
+    with gateway.as_service_user():
+        events, offers = look(
+            settings.database_path,
+            lambda db: ([*of_day.events(db, from_ms, until_ms)], [*of_day.offers(db, from_ms, until_ms)]),
+            nothing,
+        )
     return day_report(settings.store, which, settings.time_zone, events, offers, receipts, outcomes)
 
 

@@ -1,15 +1,22 @@
 """`gateway simulate`: people walk through a simulated shop, and what its receivers hear is recorded with the truth beside it."""
 
+import contextlib
 import json
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from gateway.cli.outputs import refuse_overwriting
+from gateway.cli.progress import Progress
 from gateway.core.model import Consent
+from gateway.core.sanitiser import printable
 from gateway.errors import ConfigurationError
 from gateway.io.whole_file import write_whole
 from gateway.simulator.bodies import Carriage
-from gateway.simulator.plan_file import read_plan
+from gateway.simulator.plan_file import BUILT_IN, read_plan
 from gateway.simulator.sightings import anchors_document, sighting_lines
 from gateway.simulator.store import StoreInABox
 from gateway.simulator.walkers import WALKS
@@ -38,6 +45,8 @@ class Options:
 
 def run_simulation(options: Options) -> None:
     """Walk, write the recording and the anchors file, and say how much it is."""
+    read = [] if options.plan in BUILT_IN else [Path(options.plan)]
+    refuse_overwriting({"--out": options.out, "--anchors": options.anchors}, read)
     plan = read_plan(options.plan)
     try:
         shop = StoreInABox(
@@ -59,9 +68,12 @@ def run_simulation(options: Options) -> None:
         raise ConfigurationError(
             f"nobody can walk like {options.walk} here: {error}.", where=options.plan, do="Choose another --walk or plan."
         ) from error
-    sightings = _write(options.out, sighting_lines(shop))
-    if options.anchors is not None:
-        _write(options.anchors, [json.dumps(anchors_document(plan), indent=2)])
+    ends_s = max(shopper.leaves_ms for shopper in shop.shoppers) / 1000
+    progress = Progress(lambda done: f"{shop.now_ms / 1000:.0f} of {ends_s:.0f} s, {done:.0f} sightings")
+    with _ended_by_signals(), progress:
+        sightings = _write(options.out, _told(sighting_lines(shop), progress))
+        if options.anchors is not None:
+            _write(options.anchors, [json.dumps(anchors_document(plan), indent=2)])
     seconds = shop.now_ms / 1000
     if options.as_json:
         summary = {
@@ -74,8 +86,33 @@ def run_simulation(options: Options) -> None:
         }
         print(json.dumps(summary))
         return
-    stays = len(shop.truth)
-    print(f"{options.out}: {seconds:.0f} s, shoppers: {options.shoppers}, stays in a zone: {stays}, sightings: {sightings}.")
+    counted = f"shoppers: {options.shoppers}, stays in a zone: {len(shop.truth)}, sightings: {sightings}"
+    print(f"{printable(options.out)}: {seconds:.0f} s, {counted}.")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """While this lasts SIGTERM and SIGHUP end the program as Ctrl-C does, so that no unfinished file is left behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number, handler in before.items():
+            # nohup asks for SIGHUP to be ignored.
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, _end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _told(lines: Iterable[str], progress: Progress) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        progress.at(number)
+        yield line
 
 
 def _write(path: Path, lines: Iterable[str]) -> int:

@@ -38,12 +38,12 @@ def status_of(gateway: Gateway) -> Status:
     if running is not None:
         return running
     shop = gateway.shop().shop
-    gateway.become_service_user()
-    rows, oldest_ms = waiting_events(gateway.settings.database_path)
-    age_s = None if oldest_ms is None else max(0, SystemClock().now().wall_ms - oldest_ms) / 1000
-    outbox = OutboxStatus(rows=rows, oldest_s=age_s, last_ack_s=None)
-    status = stopped_status(gateway.settings, __version__, outbox, shop)
-    room = RoomTold(None, newest_gap(gateway.settings.database_path), SystemClock().now().wall_ms)
+    with gateway.as_service_user():
+        rows, oldest_ms = waiting_events(gateway.settings.database_path)
+        age_s = None if oldest_ms is None else max(0, SystemClock().now().wall_ms - oldest_ms) / 1000
+        outbox = OutboxStatus(rows=rows, oldest_s=age_s, last_ack_s=None)
+        status = stopped_status(gateway.settings, __version__, outbox, shop)
+        room = RoomTold(None, newest_gap(gateway.settings.database_path), SystemClock().now().wall_ms)
     return status.model_copy(update={"next_step": next_step(status, str(gateway.config), room)})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gateway.cli.in_place import InPlace
 from gateway.cli.reach import Gateway
 from gateway.cli.status import duration
 from gateway.contract.control import (
@@ -18,22 +19,18 @@ from gateway.contract.control import (
 )
 from gateway.contract.fields import Strict, explain
 from gateway.core.sanitiser import printable
-from gateway.errors import ConfigurationError, TryAgain
+from gateway.errors import TryAgain, WrongCommand
 from gateway.io.clock import SystemClock
-from gateway.io.keys import shopper_key
-
-_UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
+from gateway.io.keys import KEY_BYTES, shopper_key
 
 
 def add(config: Path, name: str, key_file: Path, hours: float, *, as_json: bool) -> None:
     """Recognise the phone that holds the key in ``key_file``, made when it does not exist."""
     gateway = Gateway(config)
-    key = shopper_key(key_file)
-    try:
-        request = AddTechnicianRequest(name=name, key=key.hex(), duration_s=round(hours * 3600))
-    except ValidationError as error:
-        raise ConfigurationError(explain(error), where=printable(name), do="Use lower-case letters, digits, - and _.") from error
-    known = _ask(gateway, request)
+    # Before the key is made, which a command that is refused would leave behind.
+    _added(name, bytes(KEY_BYTES), hours)
+    _ask(gateway, TechniciansRequest())
+    known = _ask(gateway, _added(name, shopper_key(key_file), hours))
     if as_json:
         _print_json(known)
         return
@@ -41,12 +38,19 @@ def add(config: Path, name: str, key_file: Path, hours: float, *, as_json: bool)
     print(f"Offers reach its app only if central knows the key too: gateway central enrol {name} --key-file … --test --store …")
 
 
+def _added(name: str, key: bytes, hours: float) -> AddTechnicianRequest:
+    try:
+        return AddTechnicianRequest(name=name, key=key.hex(), duration_s=round(hours * 3600))
+    except ValidationError as error:
+        raise WrongCommand(explain(error)) from error
+
+
 def remove(config: Path, name: str, *, as_json: bool) -> None:
     """Recognise it no longer."""
     try:
         request = RemoveTechnicianRequest(name=name)
     except ValidationError as error:
-        raise ConfigurationError("there is no test shopper of this name.", where=printable(name)) from error
+        raise WrongCommand("there is no test shopper of this name.", where=printable(name)) from error
     known = _ask(Gateway(config), request)
     if as_json:
         _print_json(known)
@@ -66,14 +70,14 @@ def show(config: Path, *, as_json: bool) -> None:
 def watch(config: Path, seconds: int) -> None:
     """The same once a second, until Ctrl-C; on a terminal in place."""
     gateway, clock = Gateway(config), SystemClock()
-    drawn = 0
+    picture = InPlace() if sys.stdout.isatty() else None
     with contextlib.suppress(KeyboardInterrupt):
         for _ in range(seconds):
             lines = _screen(_ask(gateway, TechniciansRequest()))
-            if sys.stdout.isatty() and drawn:
-                print(_UP_AND_CLEAR.format(lines=drawn), end="")
-            print("\n".join(lines), flush=True)
-            drawn = len(lines)
+            if picture is not None:
+                picture.draw(lines)
+            else:
+                print("\n".join(lines), flush=True)
             asyncio.run(clock.sleep_ms(1000))
 
 

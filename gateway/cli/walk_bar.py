@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gateway.cli.change import print_json
+from gateway.cli.in_place import InPlace
 from gateway.cli.reach import Gateway
 from gateway.contract.control import result_of
 from gateway.contract.fields import Strict, explain
@@ -20,7 +21,6 @@ from gateway.core.sanitiser import printable
 from gateway.core.spelling import listed
 from gateway.errors import GatewayError, TryAgain, WrongCommand
 
-_UP_AND_CLEAR = "\x1b[{lines}A\r\x1b[J"
 _BAR = 20
 _PATIENCE_S = 120.0
 """Learning takes seconds, on a slow machine many."""
@@ -124,39 +124,33 @@ class _Screen:
     def __init__(self, request: WalkRequest, *, is_shown: bool) -> None:
         self._request = request
         self._is_shown = is_shown
-        self._in_place = is_shown and sys.stdout.isatty()
-        self._drawn = 0
+        self._in_place = InPlace() if is_shown and sys.stdout.isatty() else None
+        self._has_begun = False
         self._said_s = -_LINE_EVERY_S
         self._said_state = ""
 
     def __enter__(self) -> None:
-        if self._is_shown:
-            print("\n".join(_guidance(self._request)), flush=True)
+        pass
 
     def __exit__(self, *_: object) -> None:
-        self._clear()
-        if self._in_place:
+        if self._in_place is not None:
+            self._in_place.clear()
             sys.stdout.flush()
 
     def show(self, progress: WalkProgress) -> None:
         """The newest."""
-        if self._in_place:
-            self._clear()
-            columns = shutil.get_terminal_size().columns
-            lines = _bar(self._request, progress, columns)
-            self._drawn = len(lines)
-            print("\n".join(line[: columns - 1] for line in lines), flush=True)
+        # Only now: of a zone that is not there, or without a gateway, nobody is told to walk.
+        if self._is_shown and not self._has_begun:
+            print("\n".join(_guidance(self._request)), flush=True)
+        self._has_begun = True
+        if self._in_place is not None:
+            self._in_place.draw(_bar(self._request, progress, shutil.get_terminal_size().columns))
         elif self._is_shown and self._is_news(progress):
             self._said_s, self._said_state = progress.elapsed_s, progress.state
             print(_plain(self._request, progress), flush=True)
 
     def _is_news(self, progress: WalkProgress) -> bool:
         return progress.state != self._said_state or progress.elapsed_s - self._said_s >= _LINE_EVERY_S
-
-    def _clear(self) -> None:
-        if self._drawn:
-            print(_UP_AND_CLEAR.format(lines=self._drawn), end="")
-            self._drawn = 0
 
 
 def _guidance(request: WalkRequest) -> list[str]:

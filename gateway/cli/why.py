@@ -145,7 +145,7 @@ def _complain_of_wrong_names(gateway: Gateway, request: ExplainRequest, answer: 
 def _beside_central(config: Path | None, store: str, work: "Callable[[FateOf | None], Explanations]") -> Explanations:
     """``work`` with a look into central's database; without, where nobody named its settings and the usual ones are of no use.
 
-    The look begins before this process perhaps becomes the gateway's user, who may not read central's files.
+    The look begins before this process perhaps is the gateway's user for a while, who may not read central's files.
     """
     path = _central_database(config, store)
     if path is None:

@@ -17,18 +17,17 @@ def explain_from_files(gateway: Gateway, request: ExplainRequest) -> Explanation
     """As the daemon would answer if it ran."""
     settings = gateway.settings
     shop = gateway.shop().shop.compiled()
-    gateway.become_service_user()
     time_zone, now_ms = ZoneInfo(settings.time_zone), SystemClock().now().wall_ms
-    catalogue = _catalogue(gateway, shop, time_zone, now_ms)
-    return explain(
-        settings.database_path,
-        request,
-        shop=shop,
-        catalogue=catalogue,
-        time_zone=time_zone,
-        now_ms=now_ms,
-        day_start_ms=settings.day_start_s * 1000,
-    )
+    with gateway.as_service_user():
+        return explain(
+            settings.database_path,
+            request,
+            shop=shop,
+            catalogue=_catalogue(gateway, shop, time_zone, now_ms),
+            time_zone=time_zone,
+            now_ms=now_ms,
+            day_start_ms=settings.day_start_s * 1000,
+        )
 
 
 def _catalogue(gateway: Gateway, shop: Shop, time_zone: ZoneInfo, now_ms: int) -> Catalogue | None:

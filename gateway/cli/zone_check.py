@@ -21,10 +21,10 @@ _PIPED_COLUMNS = 130
 def run_check(config: Path, *, as_json: bool) -> None:
     """Print the confusion table and the advice; ``ConfigurationError`` where nobody has walked."""
     checked = _asked(Gateway(config), CheckZonesRequest(), ZonesChecked)
+    if not checked.zones:
+        raise _nobody_walked(checked.not_walked)
     if as_json:
         print_json(checked)
-    elif not checked.zones:
-        raise _nobody_walked(checked.not_walked)
     else:
         print("\n".join(printable(line, limit=1000) for line in _checked(checked)))
 
@@ -32,10 +32,10 @@ def run_check(config: Path, *, as_json: bool) -> None:
 def run_verify(config: Path, *, as_json: bool) -> bool:
     """Print each walk's figures beside the accepted ones; whether any is worse."""
     verified = _asked(Gateway(config), VerifyZonesRequest(), ZonesVerified)
+    if not verified.zones:
+        raise _nobody_walked(())
     if as_json:
         print_json(verified)
-    elif not verified.zones:
-        raise _nobody_walked(())
     else:
         print("\n".join(_verified(verified)))
     return verified.worse
@@ -54,11 +54,11 @@ def _asked(gateway: Gateway, request: CheckZonesRequest | VerifyZonesRequest, mo
     from gateway.daemon.kept_walks import KeptWalks
     from gateway.io.learning import perform
 
-    gateway.become_service_user()
-    shop, kept = gateway.shop().shop.compiled(), KeptWalks(gateway.settings)
-    task: CheckTask | VerifyTask
-    task = kept.check_task(shop) if isinstance(request, CheckZonesRequest) else kept.verify_task(shop)
-    found: Strict = perform(task)
+    with gateway.as_service_user():
+        shop, kept = gateway.shop().shop.compiled(), KeptWalks(gateway.settings)
+        task: CheckTask | VerifyTask
+        task = kept.check_task(shop) if isinstance(request, CheckZonesRequest) else kept.verify_task(shop)
+        found: Strict = perform(task)
     assert isinstance(found, model)
     return found
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.outputs import refuse_overwriting
+from gateway.cli.progress import Progress
 from gateway.contract.recording import (
     MAX_LINE,
     MAX_MODEL_BYTES,
@@ -24,6 +26,7 @@ from gateway.errors import ConfigurationError
 from gateway.io.input_file import STANDARD_INPUT, read_input
 from gateway.io.whole_file import write_whole
 
+_LONGEST_PATH = 5000
 _RESAMPLES = 1000
 _SEED = 1
 """The same recordings give the same interval."""
@@ -33,9 +36,13 @@ def run_learn(recordings: Sequence[Path], anchors: Path | None, out: Path, *, as
     """Write the model and say what is in it."""
     from gateway.core.calibration import NotLearnt, learn
 
+    refuse_overwriting({"--out": out}, [*recordings, anchors])
     plan = _plan(anchors)
     try:
-        model = learn((sighting for path in recordings for sighting in recorded(path)), plan)
+        with _HowFar() as how_far:
+            sightings = [sighting for path in recordings for sighting in recorded(path, how_far)]
+            how_far.of("learning from", len(sightings))
+            model = learn(sightings, plan)
     except NotLearnt as error:
         raise ConfigurationError(
             str(error), where=printable(str(recordings[0])), do="Record a walk with zones or positions, or name --anchors."
@@ -43,7 +50,7 @@ def run_learn(recordings: Sequence[Path], anchors: Path | None, out: Path, *, as
     write_whole(out, ModelFile.of(model).to_text(), do="Check the folder.")
     cell_m = None if model.grid is None else round(model.grid.cell_m, 2)
     said = {
-        "model": str(out),
+        "model": printable(str(out), _LONGEST_PATH),
         "anchors": len(model.anchors),
         "zones": len(model.zones),
         "cells": len(model.cell_zones),
@@ -68,10 +75,12 @@ def run_evaluate(recordings: Sequence[Path], model: Path | None, anchors: Path |
     else:
         plan = _plan(anchors)
         filtering = _plan_filter(plan, printable(str(anchors)))
-    scores = [_score(recorded(path), filtering, plan) for path in recordings]
+    with _HowFar() as how_far:
+        scores = [_score(recorded(path, how_far), _Watched(filtering, path, how_far), plan) for path in recordings]
     if as_json:
         rows = [
-            {"recording": str(path), **_json(found, number)} for path, (found, number) in zip(recordings, scores, strict=True)
+            {"recording": printable(str(path), _LONGEST_PATH), **_json(found, number)}
+            for path, (found, number) in zip(recordings, scores, strict=True)
         ]
         total = _json(pooled(found for found, _ in scores), sum(number for _, number in scores))
         total["interval_90"] = _intervals([found for found, _ in scores])
@@ -84,12 +93,52 @@ def _plan(anchors: Path | None) -> ShopPlan:
     return ShopPlan() if anchors is None else read_anchors(read_input(anchors, MAX_BYTES), printable(str(anchors)))
 
 
-def recorded(path: Path) -> list[RecordedSighting]:
+class _HowFar(Progress):
+    """With which part of the work."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda done: f"{self._what} {done:.0f} sightings")
+        self._what = ""
+
+    def of(self, what: str, done: float) -> None:
+        """So many sightings."""
+        self._what = what
+        self.at(done)
+
+
+class _Watched:
+    """A filter that tells how far it is."""
+
+    def __init__(self, filtering: Filter, path: Path, how_far: _HowFar) -> None:
+        self._filtering = filtering
+        self._what = f"{printable(path.name, 60)}: judged"
+        self._how_far = how_far
+        self._seen = 0
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        return self._filtering.zones
+
+    def observe(self, sighting: RecordedSighting) -> None:
+        self._seen += 1
+        self._how_far.of(self._what, self._seen)
+        self._filtering.observe(sighting)
+
+    def beliefs(self, now_ms: int) -> Iterable[tuple[str, Sequence[float]]]:
+        return self._filtering.beliefs(now_ms)
+
+
+def recorded(path: Path, how_far: _HowFar | None = None) -> list[RecordedSighting]:
     """A recording's sightings; ``ConfigurationError`` when there is none."""
     where = "standard input" if path == STANDARD_INPUT else printable(str(path))
+    what = f"{printable(path.name, 60)}: read"
+    found: list[RecordedSighting] = []
     try:
         with os.fdopen(0, "rb", closefd=False) if path == STANDARD_INPUT else path.open("rb") as file:
-            found = list(read_recording(iter(lambda: file.readline(MAX_LINE + 2), b""), where))
+            for sighting in read_recording(iter(lambda: file.readline(MAX_LINE + 2), b""), where):
+                found.append(sighting)
+                if how_far is not None:
+                    how_far.of(what, len(found))
     except OSError as error:
         raise ConfigurationError(f"cannot be read ({error.strerror}).", where=where, do="Check path and owner.") from error
     if not found:

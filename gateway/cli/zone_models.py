@@ -1,5 +1,7 @@
 """`gateway zone model`: the models that were learnt from walks, as the running daemon or its files have them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -40,7 +42,9 @@ def run_list(config: Path, *, as_json: bool) -> None:
     """Print the kept models."""
     gateway = Gateway(config)
     models = gateway.ask(ModelsRequest(), Models)
-    models = models or Models(models=_kept(gateway).models())
+    if models is None:
+        with _kept(gateway) as kept:
+            models = Models(models=kept.models())
     if as_json:
         print_json(models)
     else:
@@ -52,9 +56,9 @@ def run_use(config: Path, version: int | Literal["previous", "none"], *, as_json
     gateway = Gateway(config)
     models = gateway.ask(UseModelRequest(version=version), Models)
     if models is None:
-        kept = _kept(gateway)
-        kept.use(version)
-        models = Models(models=kept.models())
+        with _kept(gateway) as kept:
+            kept.use(version)
+            models = Models(models=kept.models())
     if as_json:
         print_json(models)
         return
@@ -71,7 +75,8 @@ def run_export(config: Path, file: Path, version: int | None, *, as_json: bool) 
     gateway = Gateway(config)
     exported = gateway.ask(ExportModelRequest(version=version), ModelExported)
     if exported is None:
-        exported = _kept(gateway).export(version)
+        with _kept(gateway) as kept:
+            exported = kept.export(version)
     write_whole(file, exported.model, do="Check the folder.")
     if as_json:
         print_json(exported)
@@ -90,9 +95,9 @@ def run_import(config: Path, file: Path, *, as_json: bool) -> None:
     gateway = Gateway(config)
     models = gateway.ask(ImportModelRequest(model=text), Models)
     if models is None:
-        kept = _kept(gateway)
-        kept.take(text, SystemClock().now().wall_ms)
-        models = Models(models=kept.models())
+        with _kept(gateway) as kept:
+            kept.take(text, SystemClock().now().wall_ms)
+            models = Models(models=kept.models())
     if as_json:
         print_json(models)
         return
@@ -100,12 +105,13 @@ def run_import(config: Path, file: Path, *, as_json: bool) -> None:
     print(f"kept as zone model {newest}; put it in force: gateway zone model use {newest}")
 
 
-def _kept(gateway: Gateway) -> "KeptWalks":
-    """Its files, while no daemon runs."""
+@contextmanager
+def _kept(gateway: Gateway) -> "Iterator[KeptWalks]":
+    """Its files, while no daemon runs; as their owner."""
     from gateway.daemon.kept_walks import KeptWalks
 
-    gateway.become_service_user()
-    return KeptWalks(gateway.settings)
+    with gateway.as_service_user():
+        yield KeptWalks(gateway.settings)
 
 
 def _show(models: Models, time_zone: tzinfo) -> None:

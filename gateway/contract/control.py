@@ -26,7 +26,7 @@ from gateway.contract.walks import (
     WalkRequest,
 )
 from gateway.core.model import BatteryState, BeaconState, Hearing, RecoveryStep
-from gateway.errors import ConfigurationError, DiskError, GatewayError, NoRadio, TryAgain, Untrusted
+from gateway.errors import ConfigurationError, DiskError, GatewayError, NoRadio, TryAgain, Untrusted, WrongCommand
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Result = TypeVar("Result", bound=Strict)
@@ -185,7 +185,7 @@ class Answer(Strict):
     failure: Failure | None = None
 
 
-_FAILURES: tuple[type[GatewayError], ...] = (ConfigurationError, NoRadio, DiskError, TryAgain)
+_FAILURES: tuple[type[GatewayError], ...] = (ConfigurationError, WrongCommand, NoRadio, DiskError, TryAgain)
 
 
 def answer_of(outcome: Strict | GatewayError) -> bytes:

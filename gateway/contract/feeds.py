@@ -1,7 +1,8 @@
 """Promotions from spreadsheets: Google's Merchant promotions feed and our own tables, as TSV or CSV, and prices and stock.
 
 A table has a header row; a row is a promotion (or a product). Columns are named like the fields of a promotion, which are those
-of Google's feed where it has them. What a table cannot hold as it is:
+of Google's feed where it has them. Commas separate the cells of a CSV, or semicolons, as spreadsheets save it where the decimal
+sign is a comma. What a table cannot hold as it is:
 
 - a language is a suffix: ``long_title[de]``, ``long_title[en]``; without one it is the file's ``language``;
 - lists are separated by commas: ``zones``, ``tags``, ``item_id``, ``redemption_channel``;
@@ -306,14 +307,21 @@ def _truth(field: str, value: str) -> bool:
     return value.lower() in {"yes", "true"}
 
 
+def _delimiter(text: str, format_: Format) -> str:
+    """What separates cells; a CSV is told by its header, outside of quotes."""
+    header = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])
+    return ";" if format_ == "csv" and ";" in header and "," not in header else _DELIMITERS[format_]
+
+
 class _Reading:
     """One table being read, with what is wrong with it."""
 
     def __init__(self, text: str, format_: Format) -> None:
         self._problems: list[RowProblem] = []
+        text = text.removeprefix("\ufeff")
         reader = csv.reader(
-            io.StringIO(text.removeprefix("\ufeff"), newline=""),
-            delimiter=_DELIMITERS[format_],
+            io.StringIO(text, newline=""),
+            delimiter=_delimiter(text, format_),
             strict=True,
             # Tab-separated files come without quotes, and an inch sign is no quotation.
             quoting=csv.QUOTE_NONE if format_ == "tsv" else csv.QUOTE_MINIMAL,

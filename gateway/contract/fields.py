@@ -17,9 +17,11 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic_core import ErrorDetails
 
 from gateway.core.model import QuietHours
 from gateway.core.money import Money
+from gateway.core.sanitiser import printable
 from gateway.core.spelling import meant
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -151,17 +153,74 @@ class QuietHoursEntry(Strict):
         return QuietHours(minutes_of(self.start), minutes_of(self.end))
 
 
+def _pattern(type_: Any) -> str:
+    """Of a text with one."""
+    return next(str(each.pattern) for each in type_.__metadata__ if isinstance(each, StringConstraints))
+
+
+_AMOUNT = "amount: write it with its currency as in 12.50 EUR"
+_TIME_OF_DAY = "time of day: write it as in 08:30"
+_THE_SHOPS: dict[str, str] = {
+    _pattern(Name): "name: use up to 48 small letters, digits, - and _, beginning with a letter or digit",
+    _pattern(StoreId): "store: use up to 32 small letters, digits and -, or its GLN of 13 digits",
+    _pattern(GatewayId): "name: use up to 32 small letters, digits and -",
+    _pattern(PromotionId): "name: use up to 50 letters, digits, _ . and -",
+    _pattern(Gtin): "product's number: a GTIN has 8, 12, 13 or 14 digits",
+    _pattern(MoneyText): _AMOUNT,
+    _pattern(SignedMoneyText): _AMOUNT,
+    _pattern(ClockTime): _TIME_OF_DAY,
+    r"^([01][0-9]|2[0-3]):[0-5][0-9]$": _TIME_OF_DAY,
+    r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$": "UUID: write it as in f7826da6-4fa2-4e98-8024-bc5b71e0893e",
+    r"^https://": "address: begin it with https://",
+    r"^[A-Z]{3}$": "currency: write it as in EUR",
+}
+"""By pattern, what the text is none of. What was given is told, because it is the shop's; of other texts, which may be a phone's
+or a shopper's, it is not."""
+_OTHERS: dict[str, str] = {
+    _pattern(InboxId): "inbox: use up to 64 letters, digits, - and _",
+    _pattern(OpaqueId): "id: use up to 64 letters, digits and -",
+    r"^([0-9a-f]{1,16}-)?d[1-9][0-9]{0,17}$": "decision: write it as in 3f9c1a2b-d142",
+    r"^(hci[0-9]{1,2}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5})$": "adapter: write hci0, or its address",
+}
+_HEXADECIMAL = re.compile(r"\^\[0-9a-f(?P<capitals>A-F)?\]\{(?P<digits>\d+)\}\$")
+_LONGEST_SHOWN = 60
+
+
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first three problems of a validation, each with its path, in plain words; of a ``model`` also which key was meant."""
     problems = []
     for problem in error.errors(include_url=False)[:3]:
-        path = tuple(map(str, problem["loc"]))
-        said = f"{'.'.join(path) or 'document'}: {problem['msg']}"
+        # A key that is wrong stands at the end of its path already.
+        path = tuple(str(part) for part in problem["loc"] if part != "[key]")
+        said = ": ".join(filter(None, (".".join(path), _in_words(problem))))
         close = None if model is None or problem["type"] != "extra_forbidden" else meant(path[-1], _keys_at(model, path[:-1]))
         problems.append(said if close is None else f"{said}; {close}")
     more = error.error_count() - len(problems)
     text = "; ".join(problems) + (f"; and {more} more" if more else "")
-    return text if text.endswith("?") else f"{text}."
+    return text if text.endswith(("?", ".")) else f"{text}."
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return problem["msg"].removeprefix("Value error, ")
+        case "model_type":
+            return "an object was expected"
+        case "string_pattern_mismatch":
+            return _unlike(problem["ctx"]["pattern"], problem["input"])
+    return problem["msg"]
+
+
+def _unlike(pattern: str, given: Any) -> str:
+    if pattern in _THE_SHOPS:
+        return f"{printable(given, _LONGEST_SHOWN) or 'nothing'} is no {_THE_SHOPS[pattern]}"
+    hexadecimal = _HEXADECIMAL.fullmatch(pattern)
+    if hexadecimal is not None:
+        small = "" if hexadecimal["capitals"] else ", in small letters"
+        return f"write it with {hexadecimal['digits']} hexadecimal digits{small}"
+    return f"is no {_OTHERS[pattern]}" if pattern in _OTHERS else f"is no text like {pattern}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[str, ...]) -> set[str]:

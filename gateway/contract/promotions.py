@@ -61,7 +61,8 @@ def _names_a_product(value: str) -> str:
 
 _GTIN_14 = 14
 DigitalLink = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_names_a_product)]
-"""A web address that names a product (GS1 Digital Link), as in https://id.gs1.org/01/04006381333931: any domain, /01/, a GTIN with 14 digits."""
+"""A web address that names a product (GS1 Digital Link), as in https://id.gs1.org/01/04006381333931: any domain, /01/, and a GTIN
+with 14 digits."""
 
 
 class Image(Strict):

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -22,6 +23,42 @@ InstanceText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{12}$"), F
 BeaconIdText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{40}$"), Field(description="20 octets in hexadecimal.")]
 
 Place = Annotated[Corner | None, Field(description="Where it hangs, x and y in metres of the shop's plan.")]
+
+
+_LEAST_AREA_M2 = 1e-6
+"""Less is what rounding leaves of corners on one line."""
+
+
+def _encloses(corners: Outline) -> Outline:
+    """The same; ``ValueError`` where its sides cross or it has no area: who is inside could not be told."""
+    sides = sorted((min(side), max(side)) for side in pairwise((*corners, corners[0])))
+    for index, side in enumerate(sides):
+        for other in sides[index + 1 :]:
+            if other[0][0] > side[1][0]:
+                break
+            if _cross(*side, *other):
+                raise ValueError(f"the outline crosses itself: the sides {_drawn(side)} and {_drawn(other)}")
+    # From the first corner, so that a small outline far away loses no digits.
+    x0, y0 = corners[0]
+    twice = sum((ax - x0) * (by - y0) - (bx - x0) * (ay - y0) for (ax, ay), (bx, by) in pairwise(corners))
+    if abs(twice) / 2 < _LEAST_AREA_M2:
+        raise ValueError("the outline encloses nothing: its corners stand on one line")
+    return corners
+
+
+def _cross(a: Corner, b: Corner, c: Corner, d: Corner) -> bool:
+    """Whether two sides cross; those that only touch do not, as neighbours do."""
+    return _turn(a, b, c) * _turn(a, b, d) < 0 and _turn(c, d, a) * _turn(c, d, b) < 0
+
+
+def _turn(a: Corner, b: Corner, c: Corner) -> int:
+    """1: the way from a by b to c turns left, -1: right, 0: straight on."""
+    across = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    return (across > _LEAST_AREA_M2) - (across < -_LEAST_AREA_M2)
+
+
+def _drawn(side: tuple[Corner, Corner]) -> str:
+    return " to ".join(f"{x:g},{y:g}" for x, y in side)
 
 
 class ZoneEntry(Strict):
@@ -55,7 +92,8 @@ class ZoneEntry(Strict):
         tuple[Annotated[int, Field(ge=5, le=7200)], ...], Field(description="A stay of each of these lengths is announced.")
     ] = (60,)
     corners: Annotated[
-        Outline | None, Field(description="Where it is drawn: its corners in order, x and y in metres; it closes itself.")
+        Annotated[Outline, AfterValidator(_encloses)] | None,
+        Field(description="Where it is drawn: its corners in order, x and y in metres; it closes itself."),
     ] = None
 
 

@@ -1,7 +1,7 @@
 """A recording against what would have been announced: how often right, how restless, how late.
 
-Everything is judged once a second, from each shopper's first sighting on: the zone announced then, and the true zone and position
-of the newest sighting that knows them.
+Everything is judged once a second, from each shopper's first sighting on, long silences left out: the zone announced then, and
+the true zone and position of the newest sighting that knows them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +24,9 @@ _BEFORE_MS = 3000
 _LEAST_STAY_MS = 2000
 _TRUTH_LASTS_MS = 5000
 """Packets miss for some seconds; the walker is still there."""
+_SILENCE_MS = 120_000
+"""Of whoever is not heard for longer the gateway has told that they left. The times of a recording may lie years apart: what lies
+between them is no time in the shop."""
 
 
 class Filter(Protocol):
@@ -154,14 +157,19 @@ def _step_ms(begin_ms: int, t_ms: int) -> int:
 def _ticks(own: Sequence[RecordedSighting], changes: Sequence[tuple[int, str | None]]) -> list[Tick]:
     ticks: list[Tick] = []
     newest = change = 0
-    for t_ms in range(own[0].t_ms, own[-1].t_ms + 1, TICK_MS):
+    t_ms = own[0].t_ms
+    while t_ms <= own[-1].t_ms:
         while newest + 1 < len(own) and own[newest + 1].t_ms <= t_ms:
             newest += 1
         while change < len(changes) and changes[change][0] <= t_ms:
             change += 1
         last = own[newest]
         is_known = t_ms - last.t_ms <= _TRUTH_LASTS_MS and (last.zone is not None or last.at_m is not None)
-        ticks.append(Tick(t_ms, changes[change - 1][1] if change else None, last.zone, is_known, last.at_m))
+        if t_ms - last.t_ms <= _SILENCE_MS:
+            ticks.append(Tick(t_ms, changes[change - 1][1] if change else None, last.zone, is_known, last.at_m))
+            t_ms += TICK_MS
+        else:
+            t_ms += -(-(own[newest + 1].t_ms - t_ms) // TICK_MS) * TICK_MS
     return ticks
 
 

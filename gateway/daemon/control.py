@@ -44,7 +44,7 @@ from gateway.daemon.explain import explain
 from gateway.daemon.receiver_trial import Trials
 from gateway.daemon.technicians import TestShoppers
 from gateway.daemon.walks import WalkQuestion, Walks
-from gateway.errors import ConfigurationError, GatewayError, TryAgain
+from gateway.errors import ConfigurationError, GatewayError, TryAgain, WrongCommand
 from gateway.io.clock import Clock
 from gateway.io.whole_file import alone_in, write_whole
 
@@ -183,7 +183,7 @@ class Control:
         shop, now = self._pipeline.shop, self._clock.now()
         beacons = sorted(name for name, anchor in shop.anchors.items() if anchor.kind == "beacon")
         if beacon not in beacons:
-            raise ConfigurationError(no_such("beacon", beacon, beacons))
+            raise WrongCommand(no_such("beacon", beacon, beacons))
         self._pipeline.relearn(beacon, now)
         log.info("what is usual of beacon %s is learnt anew", beacon)
         return beacons_health(self._pipeline, now)

@@ -13,7 +13,7 @@ from gateway.contract.walks import ModelExported, ModelKept, ModelMade, ModelsMa
 from gateway.core.model import Shop
 from gateway.core.positioning import plan_of
 from gateway.daemon import zone_models
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, WrongCommand
 from gateway.io.walk_files import WalkFiles
 from gateway.io.whole_file import alone_in
 
@@ -120,7 +120,10 @@ class KeptWalks:
         return tuple(_kept(version, made.get(version), current) for version in reversed(zone_models.versions(self._models)))
 
     def use(self, version: int | str) -> None:
-        """Choose the model of the next ``LiveModel.reload``: a version, ``previous`` or ``none``."""
+        """Choose the model of the next ``LiveModel.reload``: a version, ``previous`` or ``none``.
+
+        ``WrongCommand`` for one that is not there.
+        """
         with alone_in(self._models):
             self._use(version)
 
@@ -133,20 +136,20 @@ class KeptWalks:
             current = zone_models.current(self._models)
             before = [one for one in kept if current is None or one < current]
             if not before:
-                raise ConfigurationError("there is no model before the one in force.", do="See gateway zone model list.")
+                raise WrongCommand("there is no model before the one in force.", do="See gateway zone model list.")
             version = before[-1]
         if version not in kept:
             have = ", ".join(map(str, kept)) or "none"
-            raise ConfigurationError(f"there is no zone model {version}; kept are: {have}.", do="See gateway zone model list.")
+            raise WrongCommand(f"there is no zone model {version}; kept are: {have}.", do="See gateway zone model list.")
         zone_models.choose(self._models, int(version))
 
     def export(self, version: int | None) -> ModelExported:
-        """A model as a file."""
+        """A model as a file; ``WrongCommand`` for one that is not there."""
         wanted = zone_models.current(self._models) if version is None else version
         if wanted is None:
-            raise ConfigurationError("no zone model is in force.", do="Name one: gateway zone model list.")
+            raise WrongCommand("no zone model is in force.", do="Name one: gateway zone model list.")
         if wanted not in zone_models.versions(self._models):
-            raise ConfigurationError(f"there is no zone model {wanted}.", do="See gateway zone model list.")
+            raise WrongCommand(f"there is no zone model {wanted}.", do="See gateway zone model list.")
         model = zone_models.load(self._models, wanted)
         assert model is not None
         return ModelExported(version=wanted, model=ModelFile.of(model).to_text())

@@ -10,7 +10,7 @@ from gateway.core.frames import Decoder
 from gateway.core.model import Anchor, Shop, key_of
 from gateway.core.pipeline import Pipeline
 from gateway.core.spelling import no_such
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, WrongCommand
 from gateway.io.clock import Clock
 
 
@@ -43,7 +43,10 @@ class Trials:
             levels[beacon] += [rssi_dbm] * count
 
     async def run(self, request: TestReceiverRequest, status: Callable[[], Awaitable[Status]]) -> ReceiverTested:
-        """Listen as long as asked; ``ConfigurationError`` for a receiver that nobody listens to."""
+        """Listen as long as asked.
+
+        ``WrongCommand`` for a receiver that is not there, ``ConfigurationError`` for one that nobody listens to.
+        """
         name = request.name
         _find(name, await status(), self._pipeline.shop)
         with self._listening(name) as levels:
@@ -92,7 +95,7 @@ def _find(name: str, status: Status, shop: Shop) -> ReceiverStatus:
             where=f"receiver {name}",
             do="Name it under [[receivers]] or [[foreign_receivers]] of the settings, or start the gateway that it hangs on.",
         )
-    raise ConfigurationError(no_such("receiver", name, sorted(receiver.name for receiver in status.receivers)))
+    raise WrongCommand(no_such("receiver", name, sorted(receiver.name for receiver in status.receivers)))
 
 
 def _is_near(beacon: Anchor, receiver: Anchor | None) -> bool:

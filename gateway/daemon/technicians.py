@@ -16,7 +16,7 @@ from gateway.contract.fields import KeyHex, Name, Strict, WallTime
 from gateway.core.model import Consent, Instant, RosterEntry, Step
 from gateway.core.pipeline import Pipeline
 from gateway.core.token import derive_day_key, derive_pseudonym
-from gateway.errors import ConfigurationError, DiskError
+from gateway.errors import ConfigurationError, DiskError, WrongCommand
 from gateway.io.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ class TestShoppers:
         self.put_in_force(now)
 
     def remove(self, name: str, now: Instant) -> None:
-        """Recognise one no longer."""
+        """Recognise one no longer; ``WrongCommand`` for one that nobody knows."""
         if name not in self._known:
             known = ", ".join(self._known) or "none"
-            raise ConfigurationError(f"there is no test shopper {name}; known: {known}.")
+            raise WrongCommand(f"there is no test shopper {name}; known: {known}.")
         del self._known[name]
         self._keep()
         self.put_in_force(now)

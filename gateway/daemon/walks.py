@@ -48,7 +48,7 @@ from gateway.core.zone_model import RecordedSighting
 from gateway.daemon.kept_walks import KeptWalks, NewWalk, receivers_of
 from gateway.daemon.technicians import TestShoppers
 from gateway.daemon.zone_models import LiveModel
-from gateway.errors import ConfigurationError, GatewayError, TryAgain
+from gateway.errors import ConfigurationError, GatewayError, TryAgain, WrongCommand
 from gateway.io.clock import Clock
 from gateway.io.learning import learn_apart
 
@@ -172,7 +172,8 @@ class Walks:
     async def run(self, request: WalkRequest) -> AsyncGenerator[WalkNews, None]:
         """Follow the test device; ends with ``WalkDone`` or ``WalkRefused``. Closed before, it changes nothing.
 
-        ``ConfigurationError`` for a zone or device that is not there, ``TryAgain`` while another walk goes on.
+        ``WrongCommand`` for a zone or device that is not there, ``ConfigurationError`` where nobody could be followed or heard,
+        ``TryAgain`` while another walk goes on.
         """
         current = self._begin(request)
         receivers = receivers_of(self._pipeline.shop, request.zone)
@@ -205,13 +206,13 @@ class Walks:
     def _begin(self, request: WalkRequest) -> _Current:
         shop, now = self._pipeline.shop, self._clock.now()
         if request.zone not in shop.zones:
-            raise ConfigurationError(no_such("zone", request.zone, shop.zones))
+            raise WrongCommand(no_such("zone", request.zone, shop.zones))
         if not receivers_of(shop):
             raise ConfigurationError(
                 "the shop has no receiver that could hear a walk.", do="gateway receiver add NAME --zone ZONE"
             )
         if request.path and (fault := path_fault(request.path, request.zone, plan_of(shop))) is not None:
-            raise ConfigurationError(fault, where="--path")
+            raise WrongCommand(fault, where="--path")
         if not self._decides():
             raise ConfigurationError("another gateway decides in this store.", do="Walk there: gateway status tells which.")
         if self._current is not None:
@@ -227,18 +228,18 @@ class Walks:
         if request.beacon is not None:
             beacons = sorted(name for name, anchor in self._pipeline.shop.anchors.items() if anchor.kind == "beacon")
             if request.beacon not in beacons:
-                raise ConfigurationError(no_such("beacon", request.beacon, beacons))
+                raise WrongCommand(no_such("beacon", request.beacon, beacons))
             return frozenset()
         names = self._test_shoppers.names
         if request.shopper is not None and request.shopper not in names:
-            raise ConfigurationError(no_such("test shopper", request.shopper, names))
+            raise WrongCommand(no_such("test shopper", request.shopper, names))
         if not names:
             raise ConfigurationError(
                 "there is no test shopper to follow.",
                 do="gateway test-shopper add NAME --key-file FILE, and the key into the app; or walk with --beacon NAME.",
             )
         if request.shopper is None and len(names) > 1:
-            raise ConfigurationError(f"there are several test shoppers: {listed(names)}.", do="Say which walks: --shopper NAME.")
+            raise WrongCommand(f"there are several test shoppers: {listed(names)}.", do="Say which walks: --shopper NAME.")
         return self._test_shoppers.pseudonyms(request.shopper or names[0], now)
 
     def _end(self) -> None:

@@ -13,7 +13,7 @@ def read_shop_file(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             return file.read(MAX_READ_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ConfigurationError(f"cannot be read ({error.strerror}).", where=str(path), do="Check path and owner.") from error

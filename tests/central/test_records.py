@@ -231,7 +231,7 @@ def test_the_shopper_whom_no_roster_could_hold_is_refused(db: Database) -> None:
     with db.atomic():
         records.enrol(db, "last", bytes(32), Consent.OFFERS, ["demo"])
     with pytest.raises(ConfigurationError, match="50000 shoppers already"), db.atomic():
-        records.enrol(db, "one-more", bytes(32), Consent.OFFERS, ["demo"])
+        records.enrol(db, "one-more", b"\1" * 32, Consent.OFFERS, ["demo"])
     assert [inbox for inbox, _, _ in records.shoppers(db)] == ["last"], "nobody was enrolled by halves"
     with db.atomic():
         records.enrol(db, "last", bytes(32), Consent.ANALYTICS, ["demo"])
@@ -246,6 +246,15 @@ def test_an_app_is_enrolled_with_key_consent_and_stores(db: Database) -> None:
         ("ben", Consent.ANALYTICS, []),
     ]
     assert records.members(db, "demo") == [("anna", bytes(32), Consent.OFFERS | Consent.ANALYTICS)]
+
+
+def test_one_key_is_one_inboxs(db: Database) -> None:
+    records.enrol(db, "anna", bytes(32), Consent.OFFERS, ["demo"])
+    with pytest.raises(ConfigurationError, match="ben: has the key of anna"), db.atomic():
+        records.enrol(db, "ben", bytes(32), Consent.ANALYTICS, ["demo"])
+    records.enrol(db, "anna", b"\1" * 32, Consent.OFFERS, ["demo"])
+    records.enrol(db, "ben", bytes(32), Consent.ANALYTICS, ["demo"])
+    assert records.members(db, "demo") == [("anna", b"\1" * 32, Consent.OFFERS), ("ben", bytes(32), Consent.ANALYTICS)]
 
 
 def test_who_opts_out_is_gone_but_what_happened_stays_countable(db: Database) -> None:

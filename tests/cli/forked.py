@@ -2,6 +2,7 @@
 imports done, so that it costs some milliseconds and not a second.
 """
 
+import codecs
 import json
 import os
 import resource
@@ -83,6 +84,8 @@ def main() -> None:
     import gateway.contract.promotion_lint
     import gateway.daemon.kept_walks  # noqa: F401 -- imported for every child
 
+    # A child that has become somebody who may not read this Python could not import it.
+    codecs.lookup("ascii")
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()

@@ -41,7 +41,7 @@ def test_an_app_checks_in_where_it_is_not_enrolled_yet(gateway: Forked, config: 
 )
 def test_who_cannot_check_in(gateway: Forked, config: Path, arguments: tuple[str, ...], said: str) -> None:
     done = gateway.run("central", "check-in", *arguments, "--config", config)
-    assert (done.returncode, done.stdout) == (78, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert rows(config, "SELECT store FROM check_in") == []
 
@@ -85,15 +85,15 @@ def test_a_receipt_is_kept_once_and_refunded(gateway: Forked, config: Path) -> N
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        ("profile nobody", 78, "profile: is of an inbox that is not enrolled. Nothing was changed."),
-        ("profile anna --watch 4006381333932", 2, "watch_list.0: Value error, its check digit is wrong"),
-        ("order W-1 --inbox nobody --state ready", 78, "order: is of an inbox that is not enrolled. Nothing was changed."),
+        ("profile nobody", 2, "profile: is of an inbox that is not enrolled. Nothing was changed."),
+        ("profile anna --watch 4006381333932", 2, "watch_list.0: its check digit is wrong"),
+        ("order W-1 --inbox nobody --state ready", 2, "order: is of an inbox that is not enrolled. Nothing was changed."),
         ("order W-1 --inbox anna --state lost", 2, "state: Input should be 'placed', 'ready', 'collected' or 'returned'"),
-        ("order W-1 --inbox anna --state ready --store moon", 78, "moon: is no store of this central service."),
-        ("receipt 1 --total 5 --inbox anna", 2, "total: String should match pattern"),
+        ("order W-1 --inbox anna --state ready --store moon", 2, "moon: is no store of this central service."),
+        ("receipt 1 --total 5 --inbox anna", 2, "gateway: total: 5 is no amount: write it with its currency as in 12.50 EUR."),
         ("receipt 1 --total 5_EUR", 2, "a receipt is somebody's: one of --inbox and --card is needed."),
-        ("receipt 1 --total -5_EUR --inbox anna", 2, "a total below zero belongs to refunds"),
-        ("receipt 1 --total 5_USD --inbox anna", 78, "is in USD; the store's currency is EUR. Nothing was changed."),
+        ("receipt 1 --total -5_EUR --inbox anna", 2, "gateway: a total below zero belongs to refunds"),
+        ("receipt 1 --total 5_USD --inbox anna", 2, "is in USD; the store's currency is EUR. Nothing was changed."),
     ],
 )
 def test_what_is_wrong_is_one_sentence(gateway: Forked, config: Path, command: str, code: int, said: str) -> None:

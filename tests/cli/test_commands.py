@@ -275,7 +275,7 @@ def test_a_store_that_central_does_not_serve_is_refused_with_those_it_does(run: 
     file = write(tmp_path / "promotions.json", {"promotions": []})
     for command in (["promotions", file], ["enrol", "anna", "--key-file", tmp_path / "anna.key"]):
         done = run("central", *command, "--store", "nowhere", "--config", config)
-        failed(done, 78, "nowhere: is no store of this central service.", "Known are: demo, other.")
+        failed(done, 2, "nowhere: is no store of this central service.", "Known are: demo, other.")
     assert not (tmp_path / "anna.key").exists()
 
 
@@ -298,24 +298,45 @@ def test_an_app_is_enrolled_and_forgotten(run: Run, config: Path, tmp_path: Path
     assert not backup.exists(), "the copy that a migration made knows her, too"
     assert (done.returncode, done.stdout, done.stderr) == (0, "anna is forgotten\n", "")
     assert in_the_database(tmp_path, "SELECT * FROM shopper") == in_the_database(tmp_path, "SELECT * FROM member") == []
-    failed(run("central", "opt-out", "anna", "--config", config), 78, "anna: is not enrolled. Nothing was changed.")
+    for command in ("opt-out", "check-in"):
+        store = ["--store", "demo"] if command == "check-in" else []
+        done = run("central", command, "anna", *store, "--config", config)
+        failed(done, 2, "anna: is not enrolled. Nothing was changed.")
+        failed(run("central", command, "\udcff", *store, "--config", config), 2, "\\udcff: is no inbox name.")
+
+
+def test_of_two_inboxes_with_one_key_the_second_is_refused(run: Run, config: Path, tmp_path: Path) -> None:
+    """Their owner's consent would be the last one's for everybody, because both have one pseudonym."""
+
+    def enrol(inbox: str, key: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return run("central", "enrol", inbox, "--store", "demo", "--key-file", tmp_path / key, *more, "--config", config)
+
+    assert enrol("anna", "anna.key").returncode == 0
+    failed(enrol("ben", "anna.key", "--consent", "analytics"), 78, "ben: has the key of anna. One inbox for one key.")
+    assert in_the_database(tmp_path, "SELECT inbox, consent FROM shopper") == [("anna", 3)]
+    assert in_the_database(tmp_path, "SELECT inbox FROM member") == [("anna",)]
+    assert enrol("anna", "anna.key", "--consent", "offers").returncode == 0
+    assert enrol("ben", "ben.key").returncode == 0
+    assert enrol("anna", "new.key").returncode == 0
+    assert enrol("ben", "anna.key").returncode == 0, "it is nobody's any more"
+    assert in_the_database(tmp_path, "SELECT inbox, consent FROM shopper ORDER BY inbox") == [("anna", 3), ("ben", 3)]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (["a/b", "--key-file", "k"], ["a/b: is no inbox name."]),
-        (["\x1b[31m", "--key-file", "k"], ["\\x1b[31m: is no inbox name."]),
-        (["anna", "--key-file", "k", "--consent", "everything"], ["everything: is no consent."]),
-        (["anna", "--key-file", "missing/k"], ["missing/k: cannot be used (No such file or directory)"]),
-        (["anna", "--key-file", "binary.key"], ["binary.key: holds no key of 64 hexadecimal digits."]),
+        (["a/b", "--key-file", "k"], 2, ["a/b: is no inbox name."]),
+        (["\x1b[31m", "--key-file", "k"], 2, ["\\x1b[31m: is no inbox name."]),
+        (["anna", "--key-file", "k", "--consent", "everything"], 2, ["everything: is no consent."]),
+        (["anna", "--key-file", "missing/k"], 78, ["missing/k: cannot be used (No such file or directory)"]),
+        (["anna", "--key-file", "binary.key"], 78, ["binary.key: holds no key of 64 hexadecimal digits."]),
     ],
 )
 def test_an_enrolment_that_cannot_be_is_refused(
-    run: Run, config: Path, tmp_path: Path, arguments: list[str], words: list[str]
+    run: Run, config: Path, tmp_path: Path, arguments: list[str], code: int, words: list[str]
 ) -> None:
     write(tmp_path / "binary.key", b"\xff" * 64)
-    failed(run("central", "enrol", *arguments, "--store", "demo", "--config", config), 78, *words)
+    failed(run("central", "enrol", *arguments, "--store", "demo", "--config", config), code, *words)
     assert not (tmp_path / "k").exists()
 
 
@@ -329,4 +350,4 @@ def test_a_key_file_that_cannot_be_read_is_refused(run: Run, config: Path, tmp_p
 
 
 def test_an_inbox_that_is_none_is_refused(run: Run, config: Path, tmp_path: Path) -> None:
-    failed(run("central", "inbox", "a/b", "--file", tmp_path / "a.db", "--config", config), 78, "a/b: is no inbox name.")
+    failed(run("central", "inbox", "a/b", "--file", tmp_path / "a.db", "--config", config), 2, "a/b: is no inbox name.")

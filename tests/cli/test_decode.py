@@ -14,6 +14,7 @@ from gateway.cli.decode import explain, judge
 from gateway.core.frames import Decoder
 from gateway.core.model import ClockQuality, Instant, Reject, Shop
 from gateway.core.pipeline import Pipeline, Tuning
+from tests.cli.told import keys_told
 
 IBEACON = "0201061aff4c000215e2c56db5dffb48d2b060d0f5a71096e000640007c5"
 FORM_U = "02011a1107c5d831be9f5260619d328af8da61408a"
@@ -39,6 +40,7 @@ def decode_json(*arguments: str) -> dict[str, Any]:
     status, said = decode(*arguments, "--json")
     assert status == 0, said
     explained: dict[str, Any] = json.loads(said)
+    assert [*explained] == keys_told("decode")
     return explained
 
 

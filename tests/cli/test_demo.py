@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.io.embedded_broker import find_mosquitto
+from tests.cli.told import keys_told
 
 PROGRAM = Path(sys.executable).with_name("gateway")
 SHORT = ("--duration", "20", "--speed", "100", "--json")
@@ -83,7 +84,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @brokers
 def test_every_offer_that_was_matched_is_in_the_inbox_once(place: Place, broker: tuple[str, ...]) -> None:
     lines, summary = place.run(*SHORT, *broker)
-    assert {"offers_matched", "offers_in_inbox", "duplicates", "lost", "latency_ms_p95"} <= summary.keys()
+    assert keys_told("demo", "at the end") == [*summary]
+    assert set(keys_told("demo", "of an event")) >= {key for line in lines for key in line}
     assert summary["offers_matched"] == summary["offers_in_inbox"] > 0
     assert (summary["duplicates"], summary["lost"], summary["not_granted"], summary["interrupted"]) == (0, 0, {}, False)
     assert summary["latency_ms_p95"] > 0

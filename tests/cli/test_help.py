@@ -9,13 +9,20 @@ import pytest
 import typer
 
 from gateway.cli.app import app
+from gateway.cli.doctor import Examination
 from gateway.contract import control, offer_view, promotion_lint, recording, shop_view, walks
 from gateway.contract.fields import Strict
+from gateway.contract.messages import AppOffer, WithdrawnOffer
 from gateway.contract.promotions import PromotionsFile
 
 Command = Any
 """Typer does not publish the type."""
 SHAPES: dict[str, type[Strict]] = {
+    "status": control.Status,
+    "doctor": Examination,
+    "test-shopper add": control.Technicians,
+    "test-shopper remove": control.Technicians,
+    "test-shopper list": control.Technicians,
     "zone add": shop_view.ZoneChanged,
     "zone list": shop_view.Zones,
     "zone show": shop_view.ZoneWithPromotions,
@@ -83,11 +90,16 @@ def test_every_parameter_is_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name.split()[0] in {"zone", "beacon", "receiver", "shop", "offer"}]
+    "name",
+    [
+        name
+        for name in COMMANDS
+        if name.split()[0] in {"zone", "beacon", "receiver", "shop", "offer", "test-shopper", "status", "doctor"}
+    ],
 )
 def test_what_is_printed_with_json_is_told_and_has_a_model(name: str) -> None:
     if not any("--json" in parameter.opts for parameter in COMMANDS[name].params):
-        assert name == "shop schema"
+        assert name in {"shop schema", "test-shopper watch"}
         return
     for shape in COMMANDS[name].epilog.removeprefix("JSON: ").removesuffix(".").split("; "):
         option, _, text = shape.rpartition(": ")
@@ -95,6 +107,16 @@ def test_what_is_printed_with_json_is_told_and_has_a_model(name: str) -> None:
         assert _keys(re.sub(r" \(.*?\)", "", text)) == [*model.model_fields]
         for key, keys in re.findall(r"(\w+) \((.*?)\)", text):
             assert _keys(keys) == [*_model_of(model.model_fields[key].annotation).model_fields]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if any("--json" in each.opts for each in COMMANDS[name].params)])
+def test_wherever_there_is_json_its_keys_are_told(name: str) -> None:
+    assert (COMMANDS[name].epilog or "").startswith("JSON: ")
+
+
+def test_what_an_app_is_sent_is_told() -> None:
+    told = _keys(COMMANDS["central inbox"].epilog.removeprefix("JSON: ").removesuffix("."))
+    assert told == ["new", *AppOffer.model_fields] == ["new", *WithdrawnOffer.model_fields]
 
 
 def _keys(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from gateway.io.signing import Signer
 from gateway.io.store import Store
 from tests.cli.forked import Done, Forked
 from tests.cli.test_shop_commands import SHOP, Shop, refused, running
+from tests.cli.two_accounts import SERVICE, give_away, needs_root, owners, two_accounts
 
 DAY_MS = 86_400_000
 YOGHURT: dict[str, Any] = {
@@ -200,7 +201,7 @@ def test_where_central_has_several_stores_one_has_to_be_named(gateway: Forked, c
     with central.open("a") as file:
         file.write("[stores.other]\nstore_number = 4712\n")
     refused(imported(gateway, central, YOGHURT), 2, "central has 2 stores; name one with --store: demo, other.")
-    refused(imported(gateway, central, YOGHURT, more=("--store", "othr")), 78, "othr: is no store of this central service.")
+    refused(imported(gateway, central, YOGHURT, more=("--store", "othr")), 2, "othr: is no store of this central service.")
     assert imported(gateway, central, YOGHURT, more=("--store", "other")).stdout == "1 promotions for other\n"
     assert in_central(tmp_path) == [("other", "yoghurt")]
 
@@ -242,6 +243,26 @@ def test_what_is_wrong_is_told_in_one_line_each(offers: Offers) -> None:
     assert "\u202e" not in done.stdout
 
 
+@needs_root
+def test_what_root_names_is_read_as_root_whatever_the_service_may_read(gateway: Forked) -> None:
+    with two_accounts() as (folder, private):
+        offers = Offers(gateway, folder)
+        offers.remember(YOGHURT)
+        give_away(offers.state)
+        promotions, contexts, shop, day = (private / name for name in ("p.json", "contexts.json", "shop.json", "day.jsonl"))
+        promotions.write_text(json.dumps({"promotions": [YOGHURT]}))
+        contexts.write_text('[{"segments": ["family"]}]')
+        shop.write_text(json.dumps(SHOP))
+        anchor = next(iter(SHOP["anchors"]))
+        day.write_text(json.dumps({"t": 1_789_380_000, "shopper": "s", "anchor": anchor, "rssi": -50}))
+        done = offers("offer lint", promotions, "--assets", private, "--contexts", contexts)
+        assert "yoghurt" in done.stdout, done
+        for more in ((promotions,), (), ("--shop", shop)):
+            done = offers("offer preview", *more, "--reach", day, "--json")
+            assert [each["promotion_id"] for each in done.json["promotions"]] == ["yoghurt"]
+        assert owners(offers.state) == {SERVICE}
+
+
 def test_warnings_alone_are_no_failure(gateway: Forked, offers: Offers, tmp_path: Path) -> None:
     text = json.dumps({"promotions": [{**YOGHURT, "deadline_s": 1}]}).encode()
     done = gateway.run("offer", "lint", "-", stdin=text)
@@ -269,13 +290,26 @@ def test_a_table_is_looked_through_and_compared_with_the_shelf(gateway: Forked, 
     done = gateway.run("offer", "lint", feed)
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         78,
-        "error: file: row 2: document: Value error, names neither zones nor tags: nobody could ever get it. (invalid)",
+        "error: file: row 2: names neither zones nor tags: nobody could ever get it. (invalid)",
     )
     stock.write_text("id,price\n4006381333931,1\n")
     refused(gateway.run("offer", "lint", feed, "--stock", stock), 78, "stock.csv: row 2: price", "Nothing was changed.")
+    stock.write_text("id,price\n,1 EUR\n4006381333931,1\n")
+    refused(
+        gateway.run("offer", "lint", feed, "--stock", stock),
+        78,
+        "stock.csv: row 2: gtin: is missing; row 3: price: 1 is no amount: write it with its currency as in 12.50 EUR. Nothing",
+    )
     refused(gateway.run("offer", "lint", feed, "--stock", tmp_path / "stock.json"), 78, "a table was expected")
     feed.write_bytes(b"promotion_id\xff")
     refused(gateway.run("offer", "lint", feed), 78, "no UTF-8 at octet 12.")
+
+
+def test_a_table_as_a_german_spreadsheet_saves_it_is_read(gateway: Forked, tmp_path: Path) -> None:
+    table = tmp_path / "semi.csv"
+    table.write_text("promotion_id;long_title[de];long_title[en];zones\njoghurt;Joghurt;Yoghurt;dairy,wine\n")
+    done = gateway.run("offer", "lint", table, "--json")
+    assert (done.returncode, done.json["promotions"], done.json["findings"]) == (0, 1, [])
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ def test_the_list_names_them_all(gateway: Forked) -> None:
         ([], "--list or --template NAME"),
         (["--list", "--template", "daily-deal"], "--list or --template NAME"),
         (["--template", "daily-deal", "--id", "a b"], "--id a b"),
+        (["--template", "shelf-offer", "--zone", "Bad Zone"], "--zone Bad Zone: Bad Zone is no name: use up to 48 small letters"),
         (["--template", "daily-deal", "--time-zone", "Mars/Base"], "--time-zone Mars/Base"),
     ],
 )

@@ -77,6 +77,9 @@ def test_a_stay_is_told_from_the_entry_to_the_exit_with_one_push(marketing: Mark
         (["segments=family,vip"], "enters a push"),
         (["segments=student"], "enters a nothing audience"),
         (["segments=family", "stopped=true"], "enters a nothing stopped"),
+        (["segments=family", "stopped=Yes"], "enters a nothing stopped"),
+        (["segments=family", "stopped=no"], "enters a push"),
+        (["segments=family", "stopped=false"], "enters a push"),
         (["segments=family", "muted_categories=yoghurt"], "enters a nothing muted_category"),
     ],
 )
@@ -130,6 +133,11 @@ def test_a_zone_without_promotions(marketing: Marketing) -> None:
         ((), 2, "--zone ZONE or --reach DATE|RECORDING"),
         (("--zone", "dary"), 2, "did you mean dairy"),
         (("--zone", "dairy", "--at", "noon"), 2, "--at noon"),
+        (("--zone", "dairy", "--at", "9999-12-31T23:59"), 2, "--at 9999-12-31T23:59: a time from 1970 to 9998 was expected"),
+        (("--zone", "dairy", "--at", "9999-12-31T23:59:59-23:00"), 2, "--at 9999-12-31T23:59:59-23:00: a "),
+        (("--zone", "dairy", "--at", "1969-12-31T23:00"), 2, "--at 1969-12-31T23:00: a time from 1970"),
+        (("--zone", "dairy", "--at", "0001-01-01T00:00"), 2, "--at 0001-01-01T00:00: a "),
+        (("--zone", "dairy", "--shopper", "stopped=maybe"), 2, "--shopper stopped=maybe: true, false, yes, no was expected."),
         (("--zone", "dairy", "--shopper", "family"), 2, "field=value"),
         (("--zone", "dairy", "--shopper", "visits_30_days=many"), 2, "a whole number"),
         (("--zone", "dairy", "--shopper", "shoe_size=43"), 2, "--shopper: there is no field shoe_size; there are:"),
@@ -257,6 +265,20 @@ def test_a_recording_that_counts_from_zero_begins_when_it_is_said(marketing: Mar
 def test_what_is_no_recording_of_this_shop(marketing: Marketing, recording: Path, text: str, words: str) -> None:
     recording.write_text(text)
     refused(marketing.preview(offer("a"), options=("--reach", recording)), 78, words)
+
+
+def test_times_that_lie_far_apart_are_no_trouble_while_they_are_of_some_calendar(marketing: Marketing, recording: Path) -> None:
+    lines = [*sightings("s", ("dairy", 0, 60), begin=0), *sightings("s", ("dairy", 0, 60), begin=9e10)]
+    recording.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = ("--reach", recording, "--json", "--at")
+    assert marketing.preview(offer("a"), options=(*options, "2026-09-14T17:00")).json["shoppers"] == 1
+    refused(marketing.preview(offer("a"), options=(*options, "8000-01-01")), 2, "day.jsonl: would end after the year 9998.")
+
+
+@pytest.mark.parametrize("last", ["9998-12-31T23:59", "1970-01-01T01:00"])
+def test_the_first_and_the_last_time_that_can_be_asked_for(marketing: Marketing, last: str) -> None:
+    done = marketing.preview(offer("a", windows=[{"start": "00:00", "end": "23:00"}]), options=("--zone", "dairy", "--at", last))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("reach", ["yesterday", "/dev/zero", "/", "x" * 5000, "", "2026-02-30"])

@@ -2,14 +2,17 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()", "replay"]
+PROGRAM = [sys.executable, "-c", "from gateway.cli import main; main()"]
+COMMAND = [*PROGRAM, "replay"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -38,3 +41,40 @@ def test_a_long_replay_says_how_far_it_is(tmp_path: Path, terminal: bool) -> Non
         assert said.endswith("\r\x1b[K"), "and takes its line away"
     else:
         assert said == ""
+
+
+def on_a_terminal(*arguments: object, fifo: Path | None = None, pieces: Sequence[bytes] = ()) -> str:
+    """What a person sees beside the answer of a command that reads slowly."""
+    controller, screen = pty.openpty()
+    try:
+        with subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=screen) as process:
+            if fifo is not None:
+                with fifo.open("wb", buffering=0) as file:
+                    for piece in pieces:
+                        file.write(piece)
+                        time.sleep(3)
+            assert process.wait(60) == 0
+        os.set_blocking(controller, False)
+        return os.read(controller, 65536).decode()
+    finally:
+        os.close(controller)
+        os.close(screen)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["learn", "--out", "model.json"]])
+def test_a_long_recording_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("slow.jsonl")
+    Path("anchors.json").write_text('{"anchors": {"a": {"zone": "dairy"}}}')
+    lines = [b'{"t": %d, "shopper": "s", "anchor": "a", "rssi": -50, "zone": "dairy"}\n' % t for t in (1, 2)]
+    said = on_a_terminal("zone", *command, "slow.jsonl", "--anchors", "anchors.json", fifo=tmp_path / "slow.jsonl", pieces=lines)
+    assert "slow.jsonl: read 2 sightings" in said
+    assert said.endswith("\r\x1b[K")
+
+
+@pytest.mark.slow
+def test_a_long_simulation_says_how_far_it_is(tmp_path: Path) -> None:
+    walk = ("--walk", "survey", "--shoppers", 6, "--out", tmp_path / "walk.jsonl")
+    said = on_a_terminal("simulate", "supermarket", *walk)
+    assert re.search(r"\d+ of \d+ s, \d+ sightings", said)
+    assert said.endswith("\r\x1b[K")

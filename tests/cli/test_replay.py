@@ -18,6 +18,7 @@ import pytest
 
 from gateway.core.captures import json_lines
 from gateway.core.model import Instant
+from tests.cli.told import keys_told
 from tests.core import capture_files as files
 from tests.core.capture_files import legacy, legacy_report
 
@@ -68,6 +69,7 @@ def test_the_table_counts_each_format_and_what_was_skipped(capture: Path) -> Non
 def test_the_summary_as_json_says_the_same(capture: Path) -> None:
     done = run("replay", str(capture), "--json")
     [summary] = lines(done.stdout)
+    assert keys_told("replay", "at the end") == [*summary]
     assert summary["skipped"] == {"unsupported": 1, "no_advertisement": 1}
     assert summary["formats"]["ibeacon"]["advertisements"] == 2
     assert (summary["frames"], summary["advertisements"], summary["partial"]) == (6, 4, None)
@@ -77,6 +79,7 @@ def test_each_advertisement_is_one_line_of_json(capture: Path) -> None:
     done = run("replay", str(capture), "--advertisements", "--json")
     found = lines(done.stdout)
     assert [list(line) for line in found] == [KEYS] * 4
+    assert keys_told("replay", "with --advertisements") == [*KEYS, "address"]
     assert [line["number"] for line in found] == [1, 2, 3, 4]
     assert found[0] == {
         "number": 1,
@@ -305,7 +308,8 @@ def test_scan_without_a_bus_says_why_it_hears_nothing() -> None:
         [GATEWAY, "scan", "--seconds", "1", "--json"], capture_output=True, timeout=60, check=False, env=nowhere
     )
     assert done.returncode == 69
-    assert json.loads(done.stdout)["formats"] == {}
+    found = json.loads(done.stdout)
+    assert (found["formats"], keys_told("scan")) == ({}, [*found])
     assert b"the system bus cannot be reached" in done.stderr
     assert b"Traceback" not in done.stderr
     assert run("scan", "--adapter", "eth0").returncode == 78

@@ -1,6 +1,7 @@
 """`gateway report day`: the funnel of a day that the real line has lived through, as text, JSON and page."""
 
 import re
+import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -30,6 +31,7 @@ from gateway.core.model import WithheldReason
 from tests.cli.forked import Done, Forked
 from tests.cli.shown import GATEWAY, Shown
 from tests.cli.test_shop_commands import refused
+from tests.cli.two_accounts import SERVICE, give_away, needs_root, owners, two_accounts
 
 
 def day_of(shown: Shown) -> str:
@@ -96,6 +98,20 @@ def test_a_wrong_question_is_one_clear_sentence(
     config = tmp_path / "gateway.toml"
     config.write_text(GATEWAY.format(state_dir=tmp_path))
     refused(gateway.run("report", "day", *words, "--config", config), code, says)
+
+
+@needs_root
+def test_root_has_the_page_where_the_service_may_not_write(gateway: Forked, shown: Shown) -> None:
+    with two_accounts() as (folder, private):
+        shutil.copytree(shown.folder / "gateway", folder / "gateway")
+        config, page_file = folder / "gateway.toml", private / "report.html"
+        config.write_text(GATEWAY.format(state_dir=folder / "gateway"))
+        give_away(folder / "gateway")
+        done = gateway.run("report", "day", "--day", day_of(shown), "--html", page_file, "--json", "--config", config)
+        assert DayReport.model_validate(done.json).visits > 0
+        assert page_file.read_text().startswith("<!DOCTYPE html>")
+        assert page_file.stat().st_uid == 0
+        assert owners(folder / "gateway") == {SERVICE}
 
 
 # ---- the page -----------------------------------------------------------------------------------------------------------------

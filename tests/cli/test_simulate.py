@@ -1,6 +1,9 @@
 """`gateway simulate`: a recording with its truth, the same for the same seed, whole or not there."""
 
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -9,10 +12,11 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.contract.recording import read_anchors, read_recording
-from gateway.errors import ConfigurationError, DiskError
+from gateway.errors import ConfigurationError, DiskError, WrongCommand
 from gateway.simulator.bodies import Carriage
 from gateway.simulator.plan_file import BUILT_IN
 from gateway.simulator.walkers import WALKS
+from tests.cli.shown import PROGRAM
 
 SMALL = ["simulate", "--walk", "in-and-out", "--shoppers", "1", "--strangers", "0", "--arrivals-s", "1"]
 
@@ -74,6 +78,44 @@ def test_what_cannot_be_walked_or_written_is_refused_in_one_sentence(tmp_path: P
         with pytest.raises(error, match=words):
             CliRunner().invoke(app, [*SMALL, *options], catch_exceptions=False)
     assert [path.name for path in tmp_path.iterdir()] == ["kiosk.geojson"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--out", "a.json", "--anchors", "./a.json"], "--out and --anchors are the same file"),
+        (["--out", "new", "--anchors", "new"], "--out and --anchors are the same file"),
+        (["a.json", "--out", "a.json"], "--out a.json is a file that is read here"),
+    ],
+)
+def test_nothing_is_written_over_what_is_read_or_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("mine")
+    with pytest.raises(WrongCommand, match=words):
+        CliRunner().invoke(app, [*SMALL, *options], catch_exceptions=False)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "mine")]
+
+
+@pytest.mark.parametrize(("number", "ignored"), [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGHUP, True)])
+def test_whoever_stops_it_finds_no_half_a_file(tmp_path: Path, number: signal.Signals, ignored: bool) -> None:
+    command = [str(PROGRAM), "simulate", "supermarket", "--walk", "survey", "--shoppers", "90", "--out", "walk.jsonl"]
+    with subprocess.Popen([*(["nohup"] if ignored else []), *command], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 60
+            while not any(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+            assert [path.suffix for path in tmp_path.iterdir()] == [".new"]
+            process.send_signal(number)
+            if ignored:
+                time.sleep(0.5)
+                assert process.poll() is None
+                process.terminate()
+            assert process.wait(30) == 128 + (signal.SIGTERM if ignored else number)
+        finally:
+            process.kill()
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_help_names_every_plan_walk_and_carriage() -> None:

@@ -167,10 +167,10 @@ def test_the_help_names_the_keys_of_the_answer() -> None:
         pytest.param(
             ("--offer", "nobody-made-it"), "there is no offer nobody-made-it in this gateway's ledger", id="unknown offer"
         ),
-        pytest.param(("--offer", "../x"), "offer: String should match", id="no offer id"),
+        pytest.param(("--offer", "../x"), "offer: is no id: use up to 64 letters, digits and -.", id="no offer id"),
         pytest.param(("--decision", "d99999"), "there is no decision d99999; those of this database begin with", id="unknown"),
         pytest.param(("--decision", "00000000-d1"), "there is no decision 00000000-d1", id="of another database"),
-        pytest.param(("--decision", "1"), "decision: String should match", id="no decision id"),
+        pytest.param(("--decision", "1"), "decision: is no decision: write it as in 3f9c1a2b-d142.", id="no decision id"),
         pytest.param(("--offer", "a", "--zone", "dairy"), "--offer and --decision name one decision", id="offer and zone"),
         pytest.param(("--offer", "a", "--decision", "d1"), "--offer and --decision name one decision", id="offer and decision"),
         pytest.param(("5",), "needs --last", id="a number for nothing"),

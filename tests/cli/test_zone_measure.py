@@ -1,6 +1,7 @@
 """`gateway zone learn` and `gateway zone evaluate`: from recordings to a model and to figures."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.core.zone_model import RecordedSighting
 from tests.cli.forked import Forked
+from tests.cli.test_shop_commands import refused
 from tests.core.walked_shop import ANCHORS, OUTLINES, crossing, recorded, survey, zone_at
 
 
@@ -100,3 +102,34 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (shop / "m.json").exists()
+
+
+@pytest.mark.parametrize(
+    "out",
+    ["survey.jsonl", "./none/../survey.jsonl", "symbolic", "hard", "anchors.json"],
+)
+def test_no_recording_is_overwritten_by_what_was_learnt_from_it(gateway: Forked, shop: Path, out: str) -> None:
+    (shop / "none").mkdir()
+    (shop / "symbolic").symlink_to("survey.jsonl")
+    (shop / "hard").hardlink_to(shop / "survey.jsonl")
+    before = {path: path.read_bytes() for path in shop.iterdir() if path.is_file()}
+    done = gateway.run("zone", "learn", "walk-1.jsonl", "survey.jsonl", "--anchors", "anchors.json", "--out", out, cwd=shop)
+    refused(done, 2, f"--out {Path(out)} is a file that is read here.")
+    assert {path: path.read_bytes() for path in shop.iterdir() if path.is_file()} == before
+
+
+def test_times_may_lie_years_apart(gateway: Forked, shop: Path) -> None:
+    heard = {"shopper": "s", "anchor": next(iter(ANCHORS)), "rssi": -50, "zone": zone_at(next(iter(ANCHORS.values())))}
+    (shop / "far.jsonl").write_text("".join(json.dumps({"t": t, **heard}) + "\n" for t in (1, 2, 4e9, 4e9 + 1)))
+    total = gateway.run("zone", "evaluate", "far.jsonl", "--anchors", "zones-only.json", "--json", cwd=shop).json["total"]
+    assert (total["shoppers"], total["accuracy"]) == (1, 1)
+    assert total["ticks"] < 20
+
+
+def test_a_name_that_is_no_text_is_told_like_any_other(gateway: Forked, shop: Path) -> None:
+    name = os.fsdecode(b"s\xff.jsonl")
+    (shop / "walk-1.jsonl").rename(shop / name)
+    found = gateway.run("zone", "evaluate", name, "--anchors", "anchors.json", "--json", cwd=shop).json
+    assert [row["recording"] for row in found["recordings"]] == ["s\\udcff.jsonl"]
+    learnt = gateway.run("zone", "learn", name, "--out", os.fsdecode(b"m\xff"), "--json", cwd=shop).json
+    assert learnt["model"] == "m\\udcff"

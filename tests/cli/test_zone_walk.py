@@ -14,6 +14,7 @@ import pytest
 from gateway.contract.shop import ShopFile
 from gateway.contract.walks import Models, WalkDone, WalkRefused, ZonesChecked, ZonesVerified
 from tests.cli.forked import Forked
+from tests.cli.two_accounts import SERVICE, give_away, needs_root, owners, two_accounts
 from tests.walked_gateway import PATIENCE_S, PLAN, PROGRAM, ZONES, WalkedGateway, keep_walks, write_config
 
 
@@ -57,6 +58,14 @@ async def test_a_refused_walk_is_one_sentence_and_75(tmp_path: Path) -> None:
         assert WalkRefused.model_validate_json(said).reason == "too-short"
 
 
+async def test_of_a_zone_that_is_not_there_nobody_is_told_to_walk(tmp_path: Path) -> None:
+    async with WalkedGateway(tmp_path)() as gateway:
+        await gateway.go("dairy")
+        _, said, complained = await gateway.type("zone", "walk", "dary")
+        assert said == ""
+        assert "did you mean dairy" in complained
+
+
 async def test_marks_need_somebody_who_presses_enter(tmp_path: Path) -> None:
     async with WalkedGateway(tmp_path)() as gateway:
         await gateway.go("dairy")
@@ -72,14 +81,7 @@ async def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
     """What a technician on a ladder sees: it stays in its place, and is gone in the end."""
     async with WalkedGateway(tmp_path)() as gateway:
         await gateway.go("dairy")
-        ours, theirs = pty.openpty()
-        process = await asyncio.create_subprocess_exec(
-            PROGRAM, "zone", "walk", "dairy", "--config", str(gateway.config), stdin=theirs, stdout=theirs, stderr=theirs,
-            env={**os.environ, "COLUMNS": "50", "TERM": "xterm"},
-        )  # fmt: skip
-        os.close(theirs)
-        seen = await asyncio.wait_for(asyncio.to_thread(_read_all, ours), PATIENCE_S)
-        assert await process.wait() == 0
+        seen = await _on_a_terminal("zone", "walk", "dairy", "--config", str(gateway.config), columns=50)
     bars = re.findall(r"dairy  \[#*\.*\] +\d+ s left  [\d.]+/s", seen)
     assert len(bars) > 5
     assert bars[0].count("#") < bars[-1].count("#")
@@ -88,6 +90,41 @@ async def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
     assert len(re.findall(r"\x1b\[[23]A\r\x1b\[J", seen)) >= len(bars) - 1
     assert all(len(line) < 50 for line in re.split(r"\r?\n|\x1b\[J", seen) if "s left" in line)
     assert "dairy is learnt" in seen.rsplit("\x1b[J", 1)[1]
+
+
+async def test_the_picture_of_a_test_shopper_stays_in_its_place_on_a_narrow_terminal(tmp_path: Path) -> None:
+    async with WalkedGateway(tmp_path)() as gateway:
+        key, more = tmp_path / "ben.key", ("--config", str(gateway.config))
+        await gateway.go("dairy")
+        code, _, complained = await gateway.type("test-shopper", "add", "ben", "--key-file", key)
+        assert (code, complained) == (0, "")
+        assert len(bytes.fromhex(key.read_text())) == 32
+        assert key.stat().st_mode & 0o777 == 0o600
+        seen = await _on_a_terminal("test-shopper", "watch", "--seconds", "3", *more, columns=12)
+    first, *others = re.split(r"\x1b\[(\d+)A\r\x1b\[J", seen)
+    assert len(others) == 4, "two pictures that replace one"
+    drawn = [first, *others[1::2]]
+    assert all("tina: " in picture and "ben: not he\r\n" in picture for picture in drawn), drawn
+    # Each goes up by as many lines as the one before has on the screen.
+    assert [*map(int, others[::2])] == [picture.count("\n") for picture in drawn[:-1]]
+    assert max(len(line) for picture in drawn for line in picture.splitlines()) == 11
+
+
+async def _on_a_terminal(*words: str, columns: int) -> str:
+    """What somebody sees there; the command has to succeed."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM,
+        *words,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
+    )
+    os.close(theirs)
+    seen = await asyncio.wait_for(asyncio.to_thread(_read_all, ours), PATIENCE_S)
+    assert await process.wait() == 0, seen
+    return seen
 
 
 def _read_all(descriptor: int) -> str:
@@ -120,8 +157,8 @@ def typed(gateway: Forked, walked: Path, tmp_path: Path) -> Callable[..., tuple[
 
 
 def test_without_a_gateway_the_walks_are_checked_all_the_same(typed: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, complained = typed("walk", "dairy")
-    assert code == 75
+    code, said, complained = typed("walk", "dairy")
+    assert (code, said) == (75, ""), "nobody is told to walk"
     assert "only a running one hears a walk" in complained
     code, said, complained = typed("check")
     assert (code, complained) == (0, "")
@@ -147,7 +184,7 @@ def test_without_a_gateway_models_are_chosen_for_its_start(typed: Callable[..., 
     assert ZonesVerified.model_validate_json(typed("verify", "--json")[1]).worse
     assert typed("model", "rollback")[1] == "the gateway locates with zone model 1 when it starts; it is not running\n"
     code, _, complained = typed("model", "rollback")
-    assert code == 78
+    assert code == 2
     assert "no model before the one in force" in complained
     typed("model", "use", 5)
 
@@ -162,6 +199,21 @@ def test_without_a_gateway_models_are_chosen_for_its_start(typed: Callable[..., 
     assert complained.startswith(f"gateway: {out}: ")
 
 
+@needs_root
+def test_root_has_models_where_the_service_may_not_write(gateway: Forked, walked: Path) -> None:
+    with two_accounts() as (folder, private):
+        state, kept = folder / "state", private / "kept.json"
+        shutil.copytree(walked, state)
+        (state / "shop.json").write_text(ShopFile.of(PLAN.shop(bytes(range(16)))).to_text())
+        config = write_config(state).rename(folder / "gateway.toml")
+        give_away(state)
+        for words in (("export", kept), ("import", kept), ("use", 2), ("list",)):
+            done = gateway.run("zone", "model", *words, "--config", config)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert kept.stat().st_uid == 0
+        assert owners(state) == {SERVICE}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -173,10 +225,13 @@ def test_without_a_gateway_models_are_chosen_for_its_start(typed: Callable[..., 
         (("walk", "Dairy!"), 2, "zone"),
         (("check",), 78, "no zone has been walked yet"),
         (("verify",), 78, "no zone has been walked yet"),
+        (("check", "--json"), 78, "no zone has been walked yet"),
+        (("verify", "--json"), 78, "no zone has been walked yet"),
         (("model", "use", "latest"), 2, "is no version"),
-        (("model", "use", "3"), 78, "there is no zone model 3"),
-        (("model", "rollback"), 78, "no model before"),
-        (("model", "export", "model.json"), 78, "no zone model is in force"),
+        (("model", "use", "3"), 2, "there is no zone model 3"),
+        (("model", "rollback"), 2, "no model before"),
+        (("model", "export", "model.json"), 2, "no zone model is in force"),
+        (("model", "export", "model.json", "--version", "99"), 2, "there is no zone model 99"),
         (("model", "import", "nothing.json"), 78, "cannot be read"),
     ],
 )
@@ -187,6 +242,7 @@ def test_what_cannot_be_done_is_said(gateway: Forked, tmp_path: Path, words: tup
     assert done.returncode == code, done
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 def test_without_models_that_is_said(gateway: Forked, tmp_path: Path) -> None:

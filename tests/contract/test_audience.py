@@ -22,8 +22,8 @@ def leaf(field: str, operator: str, value: Any) -> dict[str, Any]:
 FAMILY = leaf("segments", "contains", "family")
 
 REFUSED = {
-    "a field nobody knows": (leaf("income", "at_least", 5), "document: all, any, not, or a leaf"),
-    "no field": ({"operator": "equals", "value": 1}, "document: all, any, not, or a leaf"),
+    "a field nobody knows": (leaf("income", "at_least", 5), "all, any, not, or a leaf"),
+    "no field": ({"operator": "equals", "value": 1}, "all, any, not, or a leaf"),
     "an operator that the field does not have": (leaf("segments", "at_least", "family"), "segments.operator"),
     "a number as text": (leaf("visits_30_days", "at_least", "5"), "count.value"),
     "a number with a fraction": (leaf("visits_30_days", "at_least", 2.5), "count.value"),
@@ -40,8 +40,8 @@ REFUSED = {
     "all of nothing": ({"all": []}, "all.all"),
     "two meanings at once": ({"all": [FAMILY], "any": [FAMILY]}, "any"),
     "a mistake deep inside": ({"all": [FAMILY, {"any": [{"not": leaf("language", "equals", "fr")}]}]}, "all.1.any.any.0.not.not"),
-    "text": ("visits_30_days >= 5", "document: all, any, not"),
-    "nothing": (None, "document: all, any, not"),
+    "text": ("visits_30_days >= 5", "all, any, not"),
+    "nothing": (None, "all, any, not"),
 }
 
 

@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[str, list[tuple[int, str]]]] = {
     "nothing": ("", [(0, "it is empty")]),
     "no promotion_id": (
         "long_title\tzones\nx\tdairy\n",
-        [(1, "column promotion_id is missing"), (2, "promotion_id: Field required")],
+        [(1, "column promotion_id is missing"), (2, "promotion_id: is missing")],
     ),
     "a column twice": ("promotion_id\tlong_title\tlong_title\n", [(1, "column long_title occurs twice")]),
     "a language where there is none": ("promotion_id\tlong_title\tzones[de]\n", [(1, "zones has no languages")]),
@@ -99,6 +99,32 @@ def test_it_is_refused_as_a_whole_with_the_rows(name: str) -> None:
     assert [problem.row for problem in table.problems] == [row for row, _ in says]
     for problem, (_, words) in zip(table.problems, says, strict=True):
         assert words in problem.what
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'promotion_id;long_title;zones;windows\nwine;"Wein; heute";wine,bar;"mon 16:00-20:00; sat"\n',
+        '\ufeffpromotion_id;"long_title";zones;windows\r\nwine;"Wein; heute";"wine,bar";"mon 16:00-20:00; sat"\r\n',
+        'promotion_id;long_title;zones;windows;"notes, ours"\nwine;"Wein; heute";wine,bar;"mon 16:00-20:00; sat";none\n',
+    ],
+    ids=["plain", "quoted, as on Windows", "a comma in a quoted column"],
+)
+def test_semicolons_separate_where_the_decimal_sign_is_a_comma(text: str) -> None:
+    table = promotions_of(text, "csv")
+    assert table.problems == ()
+    (wine,) = table.rows
+    assert (wine.promotion_id, wine.long_title, wine.zones) == ("wine", {"de": "Wein; heute"}, ("wine", "bar"))
+    assert [window.weekdays for window in wine.windows] == [("mon",), ("sat",)]
+
+
+def test_semicolons_in_a_header_with_commas_separate_nothing() -> None:
+    table = promotions_of("promotion_id,long_title,zones,a;b\nwine,Wein,wine,x\n", "csv")
+    assert (table.problems, table.passed_over) == ((), ("a;b",))
+    assert stock_of("gtin;price\n4006381333931;2.49 EUR\n", "csv").rows[0].price == "2.49 EUR"
+    assert "column gtin is missing" in stock_of("gtin;price\n", "tsv").problems[0].what
+    (problem,) = stock_of("gtin;price\n4006381333931;2,49 EUR\n", "csv").problems
+    assert "2,49 EUR is no amount: write it with its currency as in 12.50 EUR" in problem.what
 
 
 def test_a_quotation_that_never_ends() -> None:

@@ -1,5 +1,6 @@
 """Names, identifiers and times on the wire."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,12 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
+from gateway.contract.audience import Audience
+from gateway.contract.control import ExplainRequest
 from gateway.contract.fields import (
+    ClockTime,
     GatewayId,
+    Gtin,
     InboxId,
+    KeyHex,
+    MoneyText,
     Name,
     PromotionId,
     Pseudonym,
+    QuietHoursEntry,
+    SignedMoneyText,
     StoreId,
     Strict,
     WallTime,
@@ -20,7 +29,12 @@ from gateway.contract.fields import (
     from_rfc3339,
     to_rfc3339,
 )
+from gateway.contract.messages import CardNumber
+from gateway.contract.promotions import Promotion
+from gateway.contract.settings import AdapterName, CentralStore
+from gateway.contract.shop import BeaconEntry, NamespaceText
 
+LEAST = {"promotion_id": "a", "long_title": {"de": "A"}, "zones": ["b"]}
 LAST_MS = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z"""
 
@@ -119,6 +133,57 @@ def test_an_explanation_names_the_path_and_stops_after_three() -> None:
     assert "a time as in 2026-09-21T14:20:37.123Z was expected" in text
     assert text.endswith("; and 2 more.")
     assert "https://" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (Name, "Dairy", "Dairy is no name: use up to 48 small letters, digits, - and _, beginning with a letter or digit."),
+        (Name, "\x1b[31m", "\\x1b[31m is no name: "),
+        (Name, "A" * 1000, f"{'A' * 59}… is no name: "),
+        (Name, "", "nothing is no name: "),
+        (StoreId, "Demo", "Demo is no store: "),
+        (GatewayId, "PI", "PI is no name: "),
+        (PromotionId, "a b", "a b is no name: use up to 50 letters, digits, _ . and -."),
+        (Gtin, "400", "400 is no product's number: a GTIN has 8, 12, 13 or 14 digits."),
+        (Gtin, "4006381333932", "its check digit is wrong."),
+        (MoneyText, "2,49 EUR", "2,49 EUR is no amount: write it with its currency as in 12.50 EUR."),
+        (SignedMoneyText, "-2", "-2 is no amount: "),
+        (ClockTime, "8:30", "8:30 is no time of day: write it as in 08:30."),
+        (QuietHoursEntry, {"start": "08:30"}, "end: is missing."),
+        (QuietHoursEntry, [], "an object was expected."),
+        (dict[Name, int], {"A b": 1}, "A b: A b is no name: "),
+        (Audience, {"field": "local_time", "operator": "at_least", "value": "7"}, "local_time.value: 7 is no time of day: "),
+        (Promotion, {**LEAST, "promotion_url": "http://x"}, "promotion_url: http://x is no address: begin it with https://."),
+        (Promotion, {**LEAST, "zones": []}, "names neither zones nor tags: nobody could ever get it."),
+        (CentralStore, {"store_number": 1, "currency": "Euro"}, "currency: Euro is no currency: write it as in EUR."),
+        (BeaconEntry, {"kind": "beacon", "zone": "a", "uuid": "12"}, "uuid: 12 is no UUID: write it as in f7826da6-"),
+        (AdapterName, "eth0", "is no adapter: write hci0, or its address."),
+        (ExplainRequest, {"decision": "1"}, "decision: is no decision: write it as in 3f9c1a2b-d142."),
+    ],
+)
+def test_what_is_wrong_is_told_in_words(kind: Any, given: Any, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(given)
+    text = explain(caught.value)
+    assert said in text
+    assert not re.search(r"String should|Value error|document: |Field required|\^|\.\.$", text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (KeyHex, "5A" * 32, "write it with 64 hexadecimal digits, in small letters."),
+        (Pseudonym, "5A" * 8, "write it with 16 hexadecimal digits, in small letters."),
+        (NamespaceText, "0g" * 10, "write it with 20 hexadecimal digits."),
+        (InboxId, "anna@home", "is no inbox: use up to 64 letters, digits, - and _."),
+        (CardNumber, "4711 0815", "is no text like ^[0-9A-Za-z-]{1,40}$."),
+    ],
+)
+def test_of_keys_phones_and_shoppers_it_is_not_told_what_was_given(kind: Any, given: str, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(given)
+    assert explain(caught.value) == said
 
 
 class Shelf(Strict):

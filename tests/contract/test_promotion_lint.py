@@ -317,7 +317,7 @@ def test_every_code_is_in_a_table() -> None:
         ([promotion(long_title={"en": "Milk"})], "long_title is missing in: de."),
         ([promotion(windows=[{"weekdays": []}])], "none of its windows ever opens."),
         ([promotion(promotion_effective_dates="2020-01-01T00:00:00Z/2021-01-01T00:00:00Z")], "over since 2021-01-01T00:00:00"),
-        ([promotion("a b")], "promotions.0: promotion_id: String should match pattern"),
+        ([promotion("a b")], "promotions.0: promotion_id: a b is no name: use up to 50 letters, digits, _ . and -."),
         ([7], "promotions.0: "),
     ],
 )  # fmt: skip

@@ -223,7 +223,7 @@ def test_what_a_shop_floor_cannot_do_is_refused_in_clear_words(change: Json, wha
 
 
 def test_a_missing_field_is_named() -> None:
-    assert refusal({}).startswith("promotion_id: Field required")
+    assert refusal({}).startswith("promotion_id: is missing")
 
 
 def test_two_promotions_of_one_file_cannot_share_an_id() -> None:

@@ -90,7 +90,7 @@ def test_phones_are_kept_only_when_all_three_privacy_settings_are_made(controlle
         (LEAST.replace("4711", "4294967296"), "store_number: "),
         (LEAST.replace("demo", "Demo Shop"), "store: "),
         (LEAST.replace("pi-1", "pi/1"), "gateway: "),
-        ("", "store: Field required"),
+        ("", "store: is missing"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, what: str) -> None:
@@ -105,7 +105,7 @@ def test_central_has_settings_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "stores: Field required"),
+        ("", "stores: is missing"),
         ("[stores]", "stores: "),
         (CENTRAL + "number = 1", "stores.demo.number: Extra inputs"),
         (CENTRAL + "pushes_per_visit = 11", "stores.demo.pushes_per_visit: "),

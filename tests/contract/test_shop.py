@@ -75,6 +75,26 @@ def anchors(**more: Any) -> Json:
     return {**SHOP, "anchors": {**SHOP["anchors"], **more}}
 
 
+def drawn(*corners: tuple[float, float]) -> Json:
+    return {"zones": {"a": {"corners": corners}}}
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        ((0, 0), (0, 4), (4, 0)),
+        ((0, 0), (4, 0), (4, 4), (0, 4), (0, 0)),
+        ((0, 0), (0, 0), (2, 0), (4, 0), (4, 4)),
+        ((0, 0), (4, 0), (4, 4), (2, 0), (0, 4)),
+        ((0, 0), (9, 0), (9, 9), (0, 9), (0, 3), (3, 3), (3, 6), (6, 6), (6, 3), (0, 3)),
+        ((9990.0, 9990.0), (9990.1, 9990.0), (9990.1, 9990.1), (9990.0, 9990.1)),
+    ],
+    ids=["a triangle", "closed by hand", "corners on a side", "touching itself", "with a hole", "a small one far away"],
+)
+def test_an_outline_may_be_drawn_in_many_ways(corners: tuple[tuple[float, float], ...]) -> None:
+    assert read_shop(json.dumps(drawn(*corners)).encode(), "shop.json").zones["a"].corners == corners
+
+
 @pytest.mark.parametrize(
     ("document", "what"),
     [
@@ -88,7 +108,7 @@ def anchors(**more: Any) -> Json:
         (anchors(freezer={**BEACON, "major": -1}), "anchors.freezer.beacon.major: "),
         (anchors(freezer={**BEACON, "uuid": UUID.replace("-", "")}), "anchors.freezer.beacon.uuid: "),
         (anchors(freezer={**BEACON, "kind": "camera"}), "anchors.freezer: "),
-        (anchors(freezer={"kind": "beacon"}), "anchors.freezer.beacon.zone: Field required"),
+        (anchors(freezer={"kind": "beacon"}), "anchors.freezer.beacon.zone: is missing"),
         (
             anchors(freezer={"kind": "beacon", "zone": "dairy"}),
             "a beacon needs the key of one format: uuid, major and minor, or namespace and instance, or beacon_id",
@@ -113,6 +133,10 @@ def anchors(**more: Any) -> Json:
         ({"zones": {"dairy": {"exit_delay_s": 1}}}, "zones.dairy.exit_delay_s: "),
         ({"zones": {"dairy": {"dwell_s": [1]}}}, "zones.dairy.dwell_s.0: "),
         ({"zones": {"dairy": {"colour": "blue"}}}, "zones.dairy.colour: Extra inputs"),
+        (drawn((1, 2), (1, 2), (1, 2)), "zones.a.corners: the outline encloses nothing: its corners stand on one line."),
+        (drawn((0, 0), (0.1, 0.3), (0.2, 0.6), (0.4, 1.2)), "the outline encloses nothing"),
+        (drawn((0, 0), (2, 2), (0, 2), (2, 0)), "the outline crosses itself: the sides 0,0 to 2,2 and 0,2 to 2,0."),
+        (drawn((0, 0), (9, 0), (9, 5), (4, -1), (0, 5)), "the outline crosses itself: the sides 0,0 to 9,0 and 0,5 to 4,-1."),
         ({"zonse": {}}, "zonse: Extra inputs are not permitted; did you mean zones?"),
         ({"zones": {"a": {"tag": []}}}, "zones.a.tag: Extra inputs are not permitted; did you mean tags"),
         (b"", "not strict JSON"),

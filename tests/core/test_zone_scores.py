@@ -98,6 +98,17 @@ def test_shoppers_of_one_recording_are_judged_each_from_its_first_sighting() -> 
     assert {tick.announced for tick in found["bert"]} == {"dairy"}
 
 
+def test_a_long_silence_is_no_time_in_the_shop() -> None:
+    """Whoever comes again after a day, by the recording, costs no day of ticks; a short silence changes nothing."""
+    begin_ms = 24 * 3600 * 1000 + 700
+    times = [0, 400, 100_000, begin_ms, begin_ms + 1000]
+    (found,) = announcements([RecordedSighting(t_ms, "anna", "bakery", -60.0, "bakery") for t_ms in times], _Parrot()).values()
+    begun_ms = begin_ms + 300
+    assert [tick.t_ms for tick in found] == [*range(0, 220_001, 1000), begun_ms]
+    assert found[-1].is_known
+    assert not found[-2].is_known
+
+
 def test_polygons_may_be_missing() -> None:
     assert ShopPlan(zones=OUTLINES).zone_at((1.0, 1.0)) == "bakery"
     assert ShopPlan().zone_at((1.0, 1.0)) is None

@@ -33,7 +33,7 @@ from gateway.core.ad_structures import AdStructure
 from gateway.core.frames import altbeacon, eddystone, ibeacon
 from gateway.core.model import AltBeacon, ClockQuality, EddystoneTlm, EddystoneUid, IBeacon, Instant, ReceiverChange
 from gateway.daemon import Daemon, EarCondition
-from gateway.errors import ConfigurationError
+from gateway.errors import WrongCommand
 from gateway.io.control import ask
 from gateway.io.signing import Signer
 from gateway.io.store import OutboxRow, Store
@@ -324,9 +324,9 @@ async def test_the_technician_may_take_a_beacon_as_right(tmp_path: Path) -> None
         after = await running.ask(RelearnBeaconRequest(name="milk"), BeaconsHealth)
         (milk,) = (beacon for beacon in after.beacons if beacon.name == "milk")
         assert (milk.state, milk.links) == ("learning", ())
-        with pytest.raises(ConfigurationError, match="there is no beacon mlk; did you mean milk"):
+        with pytest.raises(WrongCommand, match="there is no beacon mlk; did you mean milk"):
             await running.ask(RelearnBeaconRequest(name="mlk"), BeaconsHealth)
-        with pytest.raises(ConfigurationError, match="there is no beacon door"):
+        with pytest.raises(WrongCommand, match="there is no beacon door"):
             await running.ask(RelearnBeaconRequest(name="door"), BeaconsHealth)
         await running.time_passes(10)
     told = [row.data for row in await events(tmp_path) if row.type == "beacon.health.v1"]

@@ -40,7 +40,7 @@ from gateway.core.token import (
     window_of,
 )
 from gateway.daemon import Daemon, EarCondition
-from gateway.errors import ConfigurationError, TryAgain
+from gateway.errors import ConfigurationError, GatewayError, TryAgain, WrongCommand
 from gateway.io.clock import SystemClock
 from gateway.io.control import ask
 from gateway.io.signing import Signer
@@ -271,23 +271,26 @@ def yesterdays(running: Running) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("before", "request_", "told"),
+    ("before", "request_", "kind", "told"),
     [
-        ([], RemoveTechnicianRequest(name="nobody"), "no test shopper nobody"),
-        ([("tina", KEY)], AddTechnicianRequest(name="timo", key=KEY, duration_s=60), "the key of tina"),
+        ([], RemoveTechnicianRequest(name="nobody"), WrongCommand, "no test shopper nobody"),
+        ([("tina", KEY)], AddTechnicianRequest(name="timo", key=KEY, duration_s=60), ConfigurationError, "the key of tina"),
         (
             [(f"t{n}", f"{n:02x}" * 32) for n in range(8)],
             AddTechnicianRequest(name="ninth", key="ff" * 32, duration_s=60),
+            ConfigurationError,
             "8 test shoppers already",
         ),
     ],
     ids=["unknown", "one key twice", "too many"],
 )
-async def test_what_cannot_be_is_refused(tmp_path: Path, before: list[tuple[str, str]], request_: Strict, told: str) -> None:
+async def test_what_cannot_be_is_refused(
+    tmp_path: Path, before: list[tuple[str, str]], request_: Strict, kind: type[GatewayError], told: str
+) -> None:
     async with Running(tmp_path)() as running:
         for name, key in before:
             await running.ask(AddTechnicianRequest(name=name, key=key, duration_s=60), Technicians)
-        with pytest.raises(ConfigurationError, match=told):
+        with pytest.raises(kind, match=told):
             await running.ask(request_, Technicians)
         known = await running.ask(TechniciansRequest(), Technicians)
         assert [shopper.name for shopper in known.test_shoppers] == [name for name, _ in before]

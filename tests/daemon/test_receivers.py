@@ -35,7 +35,7 @@ from gateway.core.receivers import MAX_PAYLOAD
 from gateway.core.token import TokenPayload, day_of, derive_day_key, derive_subkeys, seal_token, slot_of, window_of
 from gateway.daemon import Daemon
 from gateway.daemon.receivers import ForeignEar
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, WrongCommand
 from gateway.io.clock import SystemClock
 from gateway.io.control import ask
 from tests.fakes import foreign_receivers as says
@@ -428,8 +428,11 @@ async def test_a_trial_of_one_that_hears_nothing_or_the_wrong_says_what_to_do(tm
         assert cellar.said == "cellar hears others, but none of the beacons around it: shelf."
         assert attic.said == "attic hears, but stands nowhere, so what it hears of shoppers is dropped."
         assert attic.do == "gateway receiver add attic --zone ZONE"
-        for name, told in (("pi", "nobody reports what pi hears"), ("cellr", "did you mean cellar")):
-            with pytest.raises(ConfigurationError, match=told):
+        for name, kind, told in (
+            ("pi", ConfigurationError, "nobody reports what pi hears"),
+            ("cellr", WrongCommand, "did you mean cellar"),
+        ):
+            with pytest.raises(kind, match=told):
                 await store.ask(TestReceiverRequest(name=name, duration_s=1), ReceiverTested)
 
 

@@ -28,7 +28,7 @@ from gateway.contract.walks import (
     ZonesChecked,
     ZonesVerified,
 )
-from gateway.errors import ConfigurationError, TryAgain
+from gateway.errors import ConfigurationError, GatewayError, TryAgain, WrongCommand
 from tests.walked_gateway import PATIENCE_S, PLAN, ZONES, WalkedGateway, keep_walks
 
 BEACON = bytes.fromhex("02011a1aff4c000215" + bytes(range(16)).hex() + "00010065c5")
@@ -120,10 +120,12 @@ async def test_a_model_is_in_force_again_after_a_restart_and_can_be_rolled_back_
         none = await shop.ask(UseModelRequest(version="none"), Models)
         assert not any(one.in_force for one in none.models)
         assert none.located_by == "positions"
-        with pytest.raises(ConfigurationError, match="there is no zone model 42"):
+        with pytest.raises(WrongCommand, match="there is no zone model 42"):
             await shop.ask(UseModelRequest(version=42), Models)
-        with pytest.raises(ConfigurationError, match="no zone model is in force"):
+        with pytest.raises(WrongCommand, match="no zone model is in force"):
             await shop.ask(ExportModelRequest(), ModelExported)
+        with pytest.raises(WrongCommand, match="there is no zone model 99"):
+            await shop.ask(ExportModelRequest(version=99), ModelExported)
 
 
 async def test_verify_notices_a_model_that_has_got_worse(walked: Path) -> None:
@@ -233,7 +235,7 @@ async def test_a_marked_path_gives_each_sighting_a_place(tmp_path: Path) -> None
                 assert await shop.ask(WalkMarkRequest(), WalkMarked) == WalkMarked(passed=told, marks=3)
         with pytest.raises(ConfigurationError, match="no walk waits for a mark"):
             await shop.ask(WalkMarkRequest(), WalkMarked)
-        with pytest.raises(ConfigurationError, match=r"mark 2 .* lies in wine"):
+        with pytest.raises(WrongCommand, match=r"mark 2 .* lies in wine"):
             await shop.walk("dairy", path=((9.0, 9.0), (20.0, 12.0)))
     sightings = list(read_recording((tmp_path / "walks" / "dairy.jsonl").read_bytes().splitlines(), "walk"))
     places = [one.at_m for one in sightings if one.at_m is not None]
@@ -262,21 +264,23 @@ async def test_a_registered_beacon_can_be_carried_instead_of_a_phone(tmp_path: P
         await carrying
         done = WalkDone.model_validate(last)
         assert done.zone == "entrance"
-        with pytest.raises(ConfigurationError, match="there is no beacon beacon-42"):
+        with pytest.raises(WrongCommand, match="there is no beacon beacon-42"):
             await shop.walk("entrance", beacon="beacon-42")
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "kind", "said"),
     [
-        ({"zone": "garden"}, "there is no zone garden"),
-        ({"zone": "dairy"}, "there is no test shopper to follow"),
-        ({"zone": "dairy", "shopper": "tom"}, "there is no test shopper tom"),
+        ({"zone": "garden"}, WrongCommand, "there is no zone garden"),
+        ({"zone": "dairy"}, ConfigurationError, "there is no test shopper to follow"),
+        ({"zone": "dairy", "shopper": "tom"}, WrongCommand, "there is no test shopper tom"),
     ],
 )
-async def test_what_is_not_there_cannot_be_walked(tmp_path: Path, asked: dict[str, Any], said: str) -> None:
+async def test_what_is_not_there_cannot_be_walked(
+    tmp_path: Path, asked: dict[str, Any], kind: type[GatewayError], said: str
+) -> None:
     async with WalkedGateway(tmp_path)() as shop:
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(kind, match=said):
             _ = [line async for line in shop.lines(WalkRequest(**asked))]
         assert shop.daemon.pipeline.record_walk is None
 
@@ -288,5 +292,5 @@ async def test_of_other_phones_nothing_is_recorded(tmp_path: Path) -> None:
         await shop.go("dairy")
         told = [line async for line in shop.lines(WalkRequest(zone="dairy", shopper="tom")) if line["kind"] != "progress"]
         assert WalkRefused.model_validate(told[-1]).reason == "not-heard"
-        with pytest.raises(ConfigurationError, match="there are several test shoppers: tina, tom"):
+        with pytest.raises(WrongCommand, match="there are several test shoppers: tina, tom"):
             _ = [line async for line in shop.lines(WalkRequest(zone="dairy"))]

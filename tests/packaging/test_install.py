@@ -79,7 +79,7 @@ def test_installs_upgrades_and_leaves_nothing_behind(root: Root, tmp_path: Path)
     installed, following, status = done.stdout.splitlines()
     assert re.fullmatch(r"Installed: beacon gateway [\d.]+ in /opt/beacon-gateway, .* \(enabled\)\.", installed)
     assert following.startswith("Next: sudoedit /etc/beacon-gateway/gateway.toml")
-    assert "store_number: Field required" in following
+    assert "store_number: is missing" in following
     assert "adduser NAME gateway" in status
     for path, mode in MODES.items():
         assert said(root, "stat", "--format=%a %U %G", path) == mode, path
@@ -94,7 +94,7 @@ def test_installs_upgrades_and_leaves_nothing_behind(root: Root, tmp_path: Path)
     # As the service's account the program reads its settings, finds them wanting and says so with the code that stops systemd.
     run = root.run(*AS_SERVICE, "gateway", "run")
     assert (run.returncode, run.stdout) == (78, "")
-    assert "store: Field required" in run.stderr
+    assert "store: is missing" in run.stderr
 
     # An upgrade keeps what belongs to the shop, and only the new version stays.
     before = said(root, "readlink", "-f", "/opt/beacon-gateway/current")
