@@ -86,9 +86,10 @@ def _complain(sentence: str) -> None:
         _write_no_more(sys.stderr)
 
 
-def _write_no_more(stream: TextIO) -> None:
+def _write_no_more(stream: TextIO | None) -> None:
     """What it still holds would be written at exit, and would fail once more: whoever read it has gone, or the disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _failure_of_the_machine(error: Exception) -> "GatewayError | None":

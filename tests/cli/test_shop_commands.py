@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from gateway.contract.shop import ShopFile, read_shop
 from gateway.core.positioning import ground_of
 from gateway.daemon.zone_models import put
 from tests.cli.forked import Done, Forked
+from tests.cli.two_accounts import SERVICE, give_away, needs_root, owners, two_accounts
 
 PROGRAM = Path(sys.executable).with_name("gateway")
 ROOT = Path(__file__).parents[2]
@@ -630,27 +630,19 @@ def test_export_and_import_are_inverse(gateway: Forked, data: st.DataObject) -> 
 # ---- files and owners ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become the service's user")
+@needs_root
 def test_root_writes_as_the_service_user(gateway: Forked) -> None:
-    nobody = 65534
-    folder = Path(tempfile.mkdtemp(prefix="shop-"))
-    try:
-        folder.chmod(0o755)
+    with two_accounts() as (folder, private):
         shop = Shop(gateway, folder, SHOP)
-        for path in (shop.state, shop.file):
-            os.chown(path, nobody, nobody)
-        shop.state.chmod(0o700)
-        private = folder / "private.json"
-        private.write_text('{"zones": {"a": {}}}')
-        private.chmod(0o600)
+        give_away(shop.state)
+        named = private / "shop.json"
+        named.write_text('{"zones": {"a": {}}}')
         assert shop("zone add bakery").returncode == 0
-        assert (shop.file.stat().st_uid, shop.file.stat().st_gid) == (nobody, nobody)
+        assert (shop.file.stat().st_uid, shop.file.stat().st_gid) == (SERVICE, SERVICE)
         # What root names on the command line is read as root.
-        assert shop("shop import", private).returncode == 0
+        assert shop("shop import", named).returncode == 0
         assert [*shop.kept().zones] == ["a"]
-        assert {path.stat().st_uid for path in shop.state.iterdir()} == {nobody}
-    finally:
-        shutil.rmtree(folder)
+        assert owners(shop.state) == {SERVICE}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
